@@ -1,0 +1,1 @@
+//! Optimal dynamic partial-order reduction.

@@ -1,0 +1,63 @@
+//! How the next execution is chosen: one trait, one file for each strategy.
+
+use crate::trace::{Access, Kind, Trace, Worker};
+
+/// A run of events of one worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Who runs.
+    pub worker: Worker,
+    /// For how many events.
+    pub events: u32,
+}
+
+/// A worker that must not be chosen freely until an event is dependent with
+/// its next step: the executions in which that step comes first are explored
+/// already (sleep sets, Godefroid 1996).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sleeper {
+    /// Who sleeps.
+    pub worker: Worker,
+    /// The kinds of its next step's accesses, as they were when that step was
+    /// explored from here. The locations are those of its next step in the
+    /// execution at hand.
+    pub kinds: Box<[Kind]>,
+}
+
+/// What an execution shall do. After the segments it goes on freely: the
+/// current worker until it blocks or ends, then the next one that is enabled
+/// and not asleep.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The prefix, to be followed exactly.
+    pub segments: Vec<Segment>,
+    /// Who sleeps where the segments end.
+    pub sleep: Vec<Sleeper>,
+}
+
+/// An enabled worker, paused before its next event.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    /// Who.
+    pub worker: Worker,
+    /// The accesses of its next event, as far as they are known before it runs.
+    pub next: &'a [Access],
+}
+
+/// Picks executions, one after the other.
+pub trait Strategy {
+    /// The plan of the next execution, or `None` when the search is over.
+    /// `last` is the whole trace of the execution before, `None` at first.
+    fn next_plan(&mut self, last: Option<&Trace>) -> Option<&Plan>;
+
+    /// Does the strategy want to be asked ([`Strategy::choose`]) before every
+    /// event that the plan does not fix?
+    fn chooses(&self) -> bool {
+        false
+    }
+
+    /// Who runs next? `candidates` is not empty and sorted by worker.
+    fn choose(&mut self, _current: Option<Worker>, candidates: &[Candidate<'_>]) -> Worker {
+        candidates[0].worker
+    }
+}

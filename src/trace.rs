@@ -1,0 +1,159 @@
+//! What one execution did, as the engine sees it: events of workers on
+//! locations. Nothing in here knows Python.
+//!
+//! A [`Trace`] is a sequence of [`Event`]s. An event is one atomic step of one
+//! worker (for Python: one bytecode instruction, or one intercepted call) with
+//! the accesses it made. Two events are *dependent* when they belong to one
+//! worker or when two of their accesses conflict ([`Kind::conflicts`]).
+
+/// Index of a worker. Stable across the executions of one exploration: the
+/// n-th worker that worker `p` starts has the same index in every execution.
+pub type Worker = u16;
+
+/// Identifies a location *within one trace*; numbers of different traces have
+/// nothing to do with each other.
+pub type Loc = u32;
+
+/// What an access does to its location.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// The instruction could have touched this location, and did not this time
+    /// (the structure of a dict when an existing key was overwritten). Keeps
+    /// the list of accesses of one instruction equally long whatever happens.
+    None,
+    /// Reads the location; reads commute. A failed compare-and-set and a failed
+    /// try-lock are reads.
+    Read,
+    /// Writes the location.
+    Write,
+    /// Takes a token of a counted resource (a lock has one token); the event
+    /// is disabled while there is none.
+    Acquire,
+    /// Takes a token without waiting; never disabled. One that finds no token
+    /// is a [`Kind::Read`].
+    TryAcquire,
+    /// Gives a token back; never disabled.
+    Release,
+    /// Starts the worker whose index is the access's `loc`.
+    Start,
+    /// Waits for the end of the worker whose index is the access's `loc`;
+    /// disabled until then.
+    Join,
+    /// Virtual time jumped, because nobody could run: ordered after everything
+    /// before it and before everything after it. Its `loc` means nothing.
+    Advance,
+}
+
+impl Kind {
+    /// Does the kind speak of a location (and not of a worker or of time)?
+    pub fn is_memory(self) -> bool {
+        !matches!(self, Kind::None | Kind::Start | Kind::Join | Kind::Advance)
+    }
+
+    /// Is this more than a read of its location?
+    pub fn is_write(self) -> bool {
+        matches!(self, Kind::Write | Kind::Acquire | Kind::TryAcquire | Kind::Release)
+    }
+
+    /// Do two accesses to *one* location, of these kinds, conflict?
+    pub fn conflicts(self, other: Kind) -> bool {
+        self.is_memory() && other.is_memory() && (self.is_write() || other.is_write())
+    }
+}
+
+/// One access of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Access {
+    /// The location, or the worker for [`Kind::Start`] and [`Kind::Join`].
+    pub loc: Loc,
+    /// What was done to it.
+    pub kind: Kind,
+}
+
+/// One atomic step of one worker. Its accesses are in [`Trace::accesses_of`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Who did it.
+    pub worker: Worker,
+    /// Number of accesses.
+    pub len: u16,
+    /// First of its accesses in the trace's table.
+    pub first: u32,
+    /// Where in the program, opaque to the engine: equal programs at equal
+    /// points have equal sites, in every execution.
+    pub site: u32,
+}
+
+/// A worker that had not ended when the execution did, and what it waits to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// The blocked worker.
+    pub worker: Worker,
+    /// The accesses of the step it is blocked at; at least one of them is an
+    /// [`Kind::Acquire`] or a [`Kind::Join`].
+    pub accesses: Vec<Access>,
+}
+
+/// The events of one complete execution, in the order in which they happened.
+#[derive(Clone, Debug, Default)]
+pub struct Trace {
+    events: Vec<Event>,
+    accesses: Vec<Access>,
+    tokens: Vec<(Loc, u32)>,
+    /// Workers blocked for good at the end.
+    pub pending: Vec<Pending>,
+}
+
+impl Trace {
+    /// An empty trace.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Forgets everything, and keeps the memory for the next execution.
+    pub fn clear(&mut self) {
+        self.events.clear();
+        self.accesses.clear();
+        self.tokens.clear();
+        self.pending.clear();
+    }
+
+    /// Appends an event of `worker` with these accesses.
+    pub fn push(&mut self, worker: Worker, site: u32, accesses: &[Access]) {
+        let first = self.accesses.len() as u32;
+        self.accesses.extend_from_slice(accesses);
+        self.events.push(Event { worker, len: accesses.len() as u16, first, site });
+    }
+
+    /// Number of tokens that a resource had before its first event, where that
+    /// is not one (a lock that setup left held: 0; a queue with 3 items: 3).
+    pub fn set_tokens(&mut self, loc: Loc, tokens: u32) {
+        self.tokens.push((loc, tokens));
+    }
+
+    /// The resources that did not start with exactly one token.
+    pub fn tokens(&self) -> &[(Loc, u32)] {
+        &self.tokens
+    }
+
+    /// The events, oldest first.
+    pub fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    /// The accesses of one event of this trace.
+    pub fn accesses_of(&self, event: &Event) -> &[Access] {
+        &self.accesses[event.first as usize..event.first as usize + event.len as usize]
+    }
+
+    /// Number of events.
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Has nothing happened?
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+}
