@@ -6,3 +6,10 @@
 pub mod dpor;
 pub mod strategy;
 pub mod trace;
+
+#[cfg(feature = "python")]
+pub mod interp;
+#[cfg(feature = "python")]
+pub mod observe;
+#[cfg(feature = "python")]
+pub mod runtime;

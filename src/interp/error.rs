@@ -1,0 +1,127 @@
+//! Python exceptions from Rust.
+
+use std::ffi::CString;
+
+use pyo3_ffi as ffi;
+
+use super::object::{Obj, Owned};
+
+/// An exception is set in the current thread state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Raised;
+
+/// What a call into Python gives.
+pub type Result<T> = std::result::Result<T, Raised>;
+
+/// A new reference, or the exception that came instead.
+///
+/// # Safety
+/// `ptr` is a new reference, or NULL with an exception set.
+pub unsafe fn check(ptr: *mut ffi::PyObject) -> Result<Owned> {
+    // SAFETY: as the caller promises.
+    unsafe { Owned::from_new(ptr) }.ok_or(Raised)
+}
+
+/// Takes the current exception out of the thread state.
+pub fn take() -> Option<Owned> {
+    #[cfg(Py_3_12)]
+    // SAFETY: a thread state is attached; the result is a new reference or NULL.
+    unsafe {
+        Owned::from_new(ffi::PyErr_GetRaisedException())
+    }
+    #[cfg(not(Py_3_12))]
+    // SAFETY: a thread state is attached; the three are new references or NULL.
+    unsafe {
+        let (mut kind, mut value, mut traceback) =
+            (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
+        ffi::PyErr_Fetch(&mut kind, &mut value, &mut traceback);
+        ffi::PyErr_NormalizeException(&mut kind, &mut value, &mut traceback);
+        if !traceback.is_null() {
+            ffi::PyException_SetTraceback(value, traceback);
+        }
+        ffi::Py_XDECREF(kind);
+        ffi::Py_XDECREF(traceback);
+        Owned::from_new(value)
+    }
+}
+
+/// Sets an exception that was taken before.
+pub fn restore(exception: Owned) -> Raised {
+    // SAFETY: both calls work with any exception instance; PyErr_SetObject takes
+    // references of its own.
+    unsafe {
+        let value = exception.borrow().as_ptr();
+        ffi::PyErr_SetObject(ffi::Py_TYPE(value).cast(), value);
+    }
+    Raised
+}
+
+/// Sets `RuntimeError(message)`.
+pub fn runtime_error(message: &str) -> Raised {
+    let text = CString::new(message.replace('\0', "?")).unwrap_or_default();
+    // SAFETY: the type is static, the text NUL-terminated.
+    unsafe { ffi::PyErr_SetString(ffi::PyExc_RuntimeError, text.as_ptr()) };
+    Raised
+}
+
+/// Sets `ValueError(message)`.
+pub fn value_error(message: &str) -> Raised {
+    let text = CString::new(message.replace('\0', "?")).unwrap_or_default();
+    // SAFETY: the type is static, the text NUL-terminated.
+    unsafe { ffi::PyErr_SetString(ffi::PyExc_ValueError, text.as_ptr()) };
+    Raised
+}
+
+/// Is `exception` an instance of the class `kind`?
+pub fn is_instance(exception: Obj<'_>, kind: Obj<'_>) -> bool {
+    // SAFETY: PyErr_GivenExceptionMatches walks the MRO of an exception type.
+    unsafe { ffi::PyErr_GivenExceptionMatches(exception.as_ptr(), kind.as_ptr()) != 0 }
+}
+
+static ABANDONED: std::sync::OnceLock<Owned> = std::sync::OnceLock::new();
+
+// SAFETY: an exception class, used with the GIL held only.
+unsafe impl Sync for Owned {}
+
+/// Makes the class of the exception that unwinds abandoned workers: a
+/// `BaseException`, so that `except Exception` lets it pass.
+pub fn init() -> Result<Owned> {
+    let doc = c"Unwinds a worker whose execution was given up; not to be caught.";
+    // SAFETY: NUL-terminated literals, a static base class.
+    let class = unsafe {
+        check(ffi::PyErr_NewExceptionWithDoc(
+            c"frontrun.Abandoned".as_ptr(),
+            doc.as_ptr(),
+            ffi::PyExc_BaseException,
+            std::ptr::null_mut(),
+        ))?
+    };
+    Ok(ABANDONED.get_or_init(|| class).clone())
+}
+
+/// Sets the exception that unwinds an abandoned worker.
+pub fn abandoned() -> Raised {
+    let class = ABANDONED.get().expect("init has run").borrow().as_ptr();
+    // SAFETY: an exception class.
+    unsafe { ffi::PyErr_SetNone(class) };
+    Raised
+}
+
+/// Is it that exception?
+pub fn is_abandoned(exception: Obj<'_>) -> bool {
+    ABANDONED.get().is_some_and(|class| is_instance(exception, class.borrow()))
+}
+
+/// Runs pending signal handlers.
+pub fn check_signals() -> Result<()> {
+    // SAFETY: a thread state is attached.
+    if unsafe { ffi::PyErr_CheckSignals() } < 0 { Err(Raised) } else { Ok(()) }
+}
+
+/// Lets the thread of this identity raise [`abandoned`] at its next bytecode.
+pub fn raise_in_thread(identity: usize) {
+    if let Some(class) = ABANDONED.get() {
+        // SAFETY: an exception class; an unknown identity is ignored.
+        unsafe { ffi::PyThreadState_SetAsyncExc(identity as _, class.borrow().as_ptr()) };
+    }
+}

@@ -1,0 +1,27 @@
+//! Everything that knows CPython: layouts, frames, code objects, hooks, thread
+//! states. All `unsafe` code and all differences between versions live in this
+//! folder; what it exports is safe to use while the GIL is held.
+//!
+//! The one assumption of the folder: its functions are called with an attached
+//! thread state. The only ways in are a callback from the interpreter and a
+//! function of the extension module, and both guarantee it.
+
+pub mod attributes;
+pub mod call;
+pub mod callables;
+pub mod code;
+pub mod containers;
+pub mod error;
+pub mod fiber;
+pub mod frame;
+pub mod layout;
+pub mod module;
+pub mod names;
+pub mod object;
+pub mod primitives;
+pub mod redirect;
+pub mod thread_state;
+pub mod threads;
+pub mod tracer;
+pub mod types;
+pub mod value;

@@ -1,0 +1,407 @@
+//! The extension module `frontrun._native`: thin functions over the runtime.
+
+use std::ffi::{CStr, c_int, c_void};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyo3_ffi as ffi;
+
+use super::code::{self, dict_items, list_items};
+use super::error::{self, Raised, Result};
+use super::object::{Obj, Owned};
+use super::value::Value;
+use crate::dpor::Dpor;
+use crate::observe::calls;
+use crate::runtime::carrier::{self, Watch};
+use crate::runtime::exploration::{self, Blocked, Failure, Job, Outcome, Told, Violation};
+use crate::runtime::session::{Files, Signals};
+use crate::trace::Kind;
+
+/// The options of an exploration, as Python hands them over: a dict.
+struct Options<'a>(Obj<'a>);
+
+impl<'a> Options<'a> {
+    fn get(&self, name: &str) -> Option<Obj<'a>> {
+        dict_items(self.0)
+            .find(|(key, _)| key.as_str().as_deref() == Some(name))
+            .map(|(_, value)| value)
+            .filter(|value| !value.is_none())
+    }
+
+    fn number(&self, name: &str) -> Option<u64> {
+        self.get(name)?.as_i64().and_then(|value| u64::try_from(value).ok())
+    }
+
+    fn seconds(&self, name: &str) -> Result<Option<Duration>> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        let value = super::redirect::seconds(value)?;
+        Ok(Some(Duration::try_from_secs_f64(value).unwrap_or(Duration::MAX)))
+    }
+
+    fn truth(&self, name: &str) -> Result<bool> {
+        self.get(name).map_or(Ok(false), super::redirect::is_true)
+    }
+
+    fn strings(&self, name: &str) -> Vec<String> {
+        self.get(name).into_iter().flat_map(list_items).filter_map(Obj::as_str).collect()
+    }
+}
+
+/// `explore(setup, workers, invariant, options)`.
+fn explore(arguments: &[Obj<'_>]) -> Result<Value> {
+    let [setup, workers, invariant, options] = arguments else {
+        return Err(error::runtime_error("explore takes four arguments"));
+    };
+    if crate::runtime::session::running().is_some() || !BUSY.begin() {
+        return Err(error::runtime_error(
+            "an exploration runs already in this process: explorations can neither be nested \
+             nor run side by side in threads",
+        ));
+    }
+    let result = explore_alone(*setup, *workers, *invariant, Options(*options));
+    BUSY.end();
+    result
+}
+
+struct Busy(std::sync::atomic::AtomicBool);
+
+impl Busy {
+    fn begin(&self) -> bool {
+        !self.0.swap(true, std::sync::atomic::Ordering::Acquire)
+    }
+
+    fn end(&self) {
+        self.0.store(false, std::sync::atomic::Ordering::Release);
+    }
+}
+
+static BUSY: Busy = Busy(std::sync::atomic::AtomicBool::new(false));
+
+fn explore_alone(
+    setup: Obj<'_>,
+    workers: Obj<'_>,
+    invariant: Obj<'_>,
+    options: Options<'_>,
+) -> Result<Value> {
+    let job = Job {
+        setup: setup.own(),
+        workers: list_items(workers).map(Obj::own).collect(),
+        invariant: invariant.own(),
+        files: Files {
+            excluded: options.strings("excluded"),
+            included: options.strings("included"),
+        },
+        max_executions: options.number("max_executions"),
+        max_events: options.number("max_branches").map_or(usize::MAX, |most| most as usize),
+        run_time: options.seconds("timeout_per_run")?.unwrap_or(Duration::MAX),
+        total_time: options.seconds("total_timeout")?,
+        stop_on_first: options.truth("stop_on_first")?,
+        reproductions: options.number("reproduce_on_failure").unwrap_or(0) as u32,
+    };
+    let watch = Watch {
+        stuck_after: options.seconds("deadlock_timeout")?.unwrap_or(Duration::from_secs(5)),
+        total: job.total_time,
+    };
+    let signals = Arc::new(Signals::default());
+    let theirs = signals.clone();
+    let done = carrier::run(&signals, watch, move |lent| {
+        let mut strategy = Dpor::new();
+        let outcome = exploration::explore(&job, &mut strategy, lent, &theirs);
+        let told = match tell(outcome, &strategy) {
+            Ok(value) => value.into_object(),
+            Err(Raised) => Err(Raised),
+        };
+        drop(job);
+        code::forget_known();
+        told.map_err(|Raised| error::take())
+    })?;
+    match done {
+        Some(Ok(told)) => Ok(Value::Object(told)),
+        Some(Err(Some(exception))) => Err(error::restore(exception)),
+        Some(Err(None)) => Err(error::runtime_error("the exploration failed without a reason")),
+        None => Ok(Value::Dict(vec![
+            ("executions", Value::Int(0)),
+            ("inconclusive", "deadlock_timeout".into()),
+        ])),
+    }
+}
+
+fn tell(outcome: Outcome, strategy: &Dpor) -> Result<Value> {
+    if let Some(exception) = outcome.raised {
+        return Err(error::restore(exception));
+    }
+    let schedule = |schedule: &[u16]| {
+        Value::List(schedule.iter().map(|worker| Value::Int((*worker).into())).collect())
+    };
+    let failures = outcome
+        .failures
+        .iter()
+        .map(|(number, plan)| Value::Tuple(vec![Value::Int(*number as i64), schedule(plan)]));
+    let [around, workers, engine] = outcome.nanoseconds.map(|ns| Value::Int(ns as i64));
+    let stats = strategy.stats();
+    Ok(Value::Dict(vec![
+        ("executions", Value::Int(outcome.executions as i64)),
+        ("failures", Value::List(failures.collect())),
+        ("failure", Value::maybe(outcome.failure, tell_failure)),
+        ("exhaustive", Value::Bool(outcome.exhaustive && outcome.diverged.is_none())),
+        ("limit", Value::maybe(outcome.limit, Value::from)),
+        ("inconclusive", Value::maybe(outcome.inconclusive, Value::from)),
+        ("attempts", Value::Int(outcome.reproduced.0.into())),
+        ("successes", Value::Int(outcome.reproduced.1.into())),
+        ("diverged", Value::maybe(outcome.diverged, |index| Value::Int(index as i64))),
+        ("traced", Value::Bool(outcome.traced)),
+        (
+            "stats",
+            Value::Dict(vec![
+                ("executions", Value::Int(outcome.executions as i64)),
+                ("events", Value::Int(outcome.events as i64)),
+                ("sleep_set_blocked", Value::Int(stats.blocked as i64)),
+                ("setup_ns", around),
+                ("workers_ns", workers),
+                ("engine_ns", engine),
+            ]),
+        ),
+    ]))
+}
+
+fn tell_failure(failure: Failure) -> Value {
+    let kind = failure.violation.name();
+    let (mut exception, mut error, mut blocked) = (Value::None, Value::None, vec![]);
+    match failure.violation {
+        Violation::Invariant => {}
+        Violation::InvariantError(raised) => error = Value::Object(raised),
+        Violation::Exception(worker, raised) => {
+            exception = Value::Tuple(vec![Value::Int(worker.into()), Value::Object(raised)]);
+        }
+        Violation::Deadlock(all) => blocked = all,
+    }
+    let schedule = failure.schedule.iter().map(|worker| Value::Int((*worker).into())).collect();
+    Value::Dict(vec![
+        ("kind", kind.into()),
+        ("execution", Value::Int(failure.execution as i64)),
+        ("schedule", Value::List(schedule)),
+        ("events", Value::List(failure.events.into_iter().map(tell_event).collect())),
+        ("exception", exception),
+        ("error", error),
+        ("blocked", Value::List(blocked.into_iter().map(tell_blocked).collect())),
+    ])
+}
+
+fn code_of(id: u32) -> Value {
+    Value::maybe(code::known(id), Value::Object)
+}
+
+fn tell_event(told: Told) -> Value {
+    let accesses = told
+        .accesses
+        .into_iter()
+        .filter(|access| access.kind != Kind::None)
+        .map(|access| {
+            Value::Tuple(vec![
+                kind_name(access.kind).into(),
+                Value::Int(access.loc.into()),
+                Value::Str(access.type_name),
+                Value::Str(access.field),
+                Value::maybe(access.value, Value::Str),
+            ])
+        })
+        .collect();
+    Value::Tuple(vec![
+        Value::Int(told.worker.into()),
+        code_of(told.site.code),
+        Value::Int(told.site.offset.into()),
+        told.site.what.into(),
+        Value::List(accesses),
+    ])
+}
+
+fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::None => "none",
+        Kind::Read => "read",
+        Kind::Write => "write",
+        Kind::Acquire => "acquire",
+        Kind::TryAcquire => "tryacquire",
+        Kind::Release => "release",
+        Kind::Start => "start",
+        Kind::Join => "join",
+        Kind::Advance => "advance",
+    }
+}
+
+fn tell_blocked(blocked: Blocked) -> Value {
+    Value::Dict(vec![
+        ("worker", Value::Int(blocked.worker.into())),
+        ("waits_for", blocked.waits_for.into()),
+        ("loc", Value::Int(blocked.loc.into())),
+        ("type_name", Value::Str(blocked.type_name)),
+        ("holder", Value::maybe(blocked.holder, |worker| Value::Int(worker.into()))),
+        ("code", code_of(blocked.site.code)),
+        ("offset", Value::Int(blocked.site.offset.into())),
+        ("holds", Value::List(blocked.holds.iter().map(|l| Value::Int((*l).into())).collect())),
+    ])
+}
+
+/// `opcodes()`: (number, name, is it known) of this interpreter's opcodes.
+fn opcodes(_arguments: &[Obj<'_>]) -> Result<Value> {
+    let rows = code::opcode_names().into_iter().map(|(number, name, op)| {
+        Value::Tuple(vec![Value::Int(number.into()), Value::Str(name), Value::Bool(op.is_some())])
+    });
+    Ok(Value::List(rows.collect()))
+}
+
+/// `depths(code)`: the static stack depth at each code unit, `None` in dead code.
+fn depths(arguments: &[Obj<'_>]) -> Result<Value> {
+    let code = arguments.first().copied().and_then(code::Code::from_obj);
+    let table = code.and_then(code::Code::table);
+    let Some(table) = table else {
+        return Err(error::value_error("depths takes a code object"));
+    };
+    let depths = table.instructions.iter().map(|instruction| match instruction.depth {
+        code::UNKNOWN => Value::None,
+        depth => Value::Int(depth.into()),
+    });
+    Ok(Value::List(depths.collect()))
+}
+
+/// `backend()`: what hooks the interpreter, and for which version this was built.
+fn backend(_arguments: &[Obj<'_>]) -> Result<Value> {
+    Ok(Value::Dict(vec![
+        ("name", super::tracer::BACKEND.into()),
+        ("intercepted", Value::Int(super::primitives::count() as i64)),
+    ]))
+}
+
+type Function = fn(&[Obj<'_>]) -> Result<Value>;
+
+unsafe fn dispatch(
+    function: Function,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+) -> *mut ffi::PyObject {
+    let arguments: Vec<Obj<'_>> = (0..count as usize)
+        // SAFETY: a METH_FASTCALL call passes `count` live arguments.
+        .map(|index| unsafe { Obj::from_arg(*args.add(index)) })
+        .collect();
+    match function(&arguments).and_then(Value::into_object) {
+        Ok(object) => object.into_ptr(),
+        Err(Raised) => std::ptr::null_mut(),
+    }
+}
+
+macro_rules! functions {
+    ($($name:ident: $doc:literal),* $(,)?) => {
+        static mut METHODS: [ffi::PyMethodDef; { [$($doc),*].len() + 1 }] = [
+            $({
+                unsafe extern "C" fn entry(
+                    _module: *mut ffi::PyObject,
+                    args: *mut *mut ffi::PyObject,
+                    count: ffi::Py_ssize_t,
+                ) -> *mut ffi::PyObject {
+                    // SAFETY: the arguments of this call.
+                    unsafe { dispatch($name, args, count) }
+                }
+                const NAME: &CStr = match CStr::from_bytes_with_nul(
+                    concat!(stringify!($name), "\0").as_bytes(),
+                ) {
+                    Ok(name) => name,
+                    Err(_) => panic!("a name without NUL"),
+                };
+                const DOC: &CStr = match CStr::from_bytes_with_nul(concat!($doc, "\0").as_bytes()) {
+                    Ok(doc) => doc,
+                    Err(_) => panic!("a text without NUL"),
+                };
+                ffi::PyMethodDef {
+                    ml_name: NAME.as_ptr(),
+                    ml_meth: ffi::PyMethodDefPointer { PyCFunctionFast: entry },
+                    ml_flags: ffi::METH_FASTCALL,
+                    ml_doc: DOC.as_ptr(),
+                }
+            },)*
+            ffi::PyMethodDef::zeroed(),
+        ];
+    };
+}
+
+functions! {
+    explore: "explore(setup, workers, invariant, options) -> dict: explores executions.",
+    opcodes: "opcodes() -> list: number, name and whether it is known, of each opcode.",
+    depths: "depths(code) -> list: the static stack depth before each code unit.",
+    backend: "backend() -> dict: what hooks the interpreter.",
+}
+
+unsafe extern "C" fn execute(module: *mut ffi::PyObject) -> c_int {
+    // SAFETY: the module that is being made.
+    let module = unsafe { Obj::from_arg(module) };
+    match set_up(module) {
+        Ok(()) => 0,
+        Err(Raised) => -1,
+    }
+}
+
+fn set_up(module: Obj<'_>) -> Result<()> {
+    let built_for = if cfg!(Py_3_15) {
+        15
+    } else if cfg!(Py_3_14) {
+        14
+    } else if cfg!(Py_3_13) {
+        13
+    } else if cfg!(Py_3_12) {
+        12
+    } else {
+        11
+    };
+    let info = code::attribute(code::import(c"sys")?.borrow(), c"version_info")?;
+    let runs: Vec<i64> = list_items(info.borrow()).take(2).filter_map(Obj::as_i64).collect();
+    if runs != [3, built_for] {
+        let text = format!(
+            "frontrun was built for CPython 3.{built_for} and cannot be used with {runs:?}: \
+             install it again with this Python"
+        );
+        // SAFETY: a static exception class and a NUL-terminated text.
+        unsafe {
+            let text = std::ffi::CString::new(text).unwrap_or_default();
+            ffi::PyErr_SetString(ffi::PyExc_ImportError, text.as_ptr());
+        }
+        return Err(Raised);
+    }
+    code::init()?;
+    calls::init()?;
+    let abandoned = error::init()?;
+    add(module, c"Abandoned", abandoned)
+}
+
+fn add(module: Obj<'_>, name: &CStr, value: Owned) -> Result<()> {
+    // SAFETY: a module under construction; PyModule_AddObjectRef takes its own reference.
+    let failed = unsafe {
+        ffi::PyModule_AddObjectRef(module.as_ptr(), name.as_ptr(), value.borrow().as_ptr()) < 0
+    };
+    if failed { Err(Raised) } else { Ok(()) }
+}
+
+static mut SLOTS: [ffi::PyModuleDef_Slot; 2] = [
+    ffi::PyModuleDef_Slot { slot: ffi::Py_mod_exec, value: execute as *mut c_void },
+    ffi::PyModuleDef_Slot { slot: 0, value: std::ptr::null_mut() },
+];
+
+static mut MODULE: ffi::PyModuleDef = ffi::PyModuleDef {
+    m_base: ffi::PyModuleDef_HEAD_INIT,
+    m_name: c"_native".as_ptr(),
+    m_doc: c"The native core of frontrun.".as_ptr(),
+    m_size: 0,
+    m_methods: (&raw mut METHODS).cast(),
+    m_slots: (&raw mut SLOTS).cast(),
+    m_traverse: None,
+    m_clear: None,
+    m_free: None,
+};
+
+/// The module's entry point.
+///
+/// # Safety
+/// Called by the import system.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn PyInit__native() -> *mut ffi::PyObject {
+    // SAFETY: a static definition; multi-phase initialisation returns it.
+    unsafe { ffi::PyModuleDef_Init(&raw mut MODULE) }
+}

@@ -1,0 +1,222 @@
+//! Thread states: making, switching, resetting and lending them.
+//!
+//! CPython sources: `Python/pystate.c`, `Python/ceval_gil.c`.
+
+use std::ptr::NonNull;
+
+use pyo3_ffi as ffi;
+
+use super::layout::{self, PyThreadState};
+
+/// A thread state of this interpreter that lives as long as the process, or
+/// that its owner keeps alive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ThreadState(NonNull<PyThreadState>);
+
+// SAFETY: a handle only; every use requires the GIL or that no thread has the
+// state attached, as stated at each function.
+unsafe impl Send for ThreadState {}
+// SAFETY: as above.
+unsafe impl Sync for ThreadState {}
+
+impl ThreadState {
+    /// A new thread state, bound to the calling OS thread.
+    pub fn new() -> Option<ThreadState> {
+        // SAFETY: an interpreter exists, the GIL is held.
+        let raw = unsafe { ffi::PyThreadState_New(ffi::PyInterpreterState_Get()) };
+        NonNull::new(raw.cast()).map(ThreadState)
+    }
+
+    /// The attached one.
+    pub fn current() -> ThreadState {
+        // SAFETY: a thread state is attached, so it is not NULL.
+        ThreadState(unsafe { NonNull::new_unchecked(ffi::PyThreadState_Get().cast()) })
+    }
+
+    #[inline]
+    fn raw(self) -> *mut PyThreadState {
+        self.0.as_ptr()
+    }
+
+    /// Makes this the attached state of the calling OS thread, in place of
+    /// another one that is attached now. The GIL stays with the thread, or is
+    /// dropped and taken again (3.12+).
+    #[inline]
+    pub fn switch_to(self) {
+        // SAFETY: an OS thread that holds the GIL swaps a state that is attached
+        // nowhere in. 3.11 keeps the state of PyGILState_Ensure apart, and it has
+        // to follow (3.12+ rebinds it in the swap itself).
+        unsafe {
+            #[cfg(not(Py_3_12))]
+            ffi::PyThread_tss_set(gilstate_key(), self.raw().cast());
+            ffi::PyThreadState_Swap(self.raw().cast());
+        }
+    }
+
+    /// Detaches the attached state and lets other threads run Python.
+    pub fn detach() -> ThreadState {
+        // SAFETY: a state is attached; it is returned.
+        ThreadState(unsafe { NonNull::new_unchecked(ffi::PyEval_SaveThread().cast()) })
+    }
+
+    /// Attaches the state again on the OS thread that made it; waits for the GIL.
+    pub fn attach_at_home(self) {
+        self.note_binding(true);
+        // SAFETY: the state is attached nowhere.
+        unsafe { ffi::PyEval_RestoreThread(self.raw().cast()) }
+    }
+
+    /// Attaches a state that another OS thread lends; waits for the GIL.
+    pub fn attach_lent(self) {
+        self.note_binding(false);
+        // SAFETY: the owner of the state waits and does not use it.
+        unsafe {
+            #[cfg(not(Py_3_12))]
+            ffi::PyThread_tss_set(gilstate_key(), self.raw().cast());
+            ffi::PyEval_RestoreThread(self.raw().cast());
+        }
+    }
+
+    /// Switches to a state that another OS thread lends.
+    pub fn switch_to_lent(self) {
+        self.note_binding(false);
+        self.switch_to();
+    }
+
+    /// 3.12+ remembers whether a state is the one that PyGILState_Ensure finds on
+    /// "its" thread; a state that moves between threads has to say so.
+    fn note_binding(self, _bound: bool) {
+        #[cfg(Py_3_12)]
+        // SAFETY: the state is attached nowhere, so nobody else touches its status.
+        unsafe {
+            (*self.raw())._status.set_bound_gilstate(_bound as u32);
+        }
+    }
+
+    /// A state of the calling OS thread itself, which it makes at first use: what
+    /// PyGILState_Ensure finds there while nothing else is attached.
+    pub fn of_os_thread() -> Option<ThreadState> {
+        thread_local!(static OWN: std::cell::Cell<Option<ThreadState>> = const { std::cell::Cell::new(None) });
+        if OWN.get().is_none() {
+            OWN.set(ThreadState::new());
+        }
+        OWN.get()
+    }
+
+    /// What `get_ident` shall say while this state is attached. The value must be
+    /// the address of readable zeroed memory: faulthandler follows it (3.14).
+    pub fn set_identity(self, ident: usize) {
+        // SAFETY: only this thread uses the state.
+        unsafe { (*self.raw()).thread_id = ident as _ };
+    }
+
+    /// The identity.
+    pub fn identity(self) -> usize {
+        // SAFETY: reads a word of a live state.
+        unsafe { (*self.raw()).thread_id as usize }
+    }
+
+    /// Tells the interpreter where this state's C stack lies (3.14+), so that deep
+    /// recursion raises RecursionError in time.
+    pub fn set_stack(self, _lowest: usize, _size: usize) {
+        #[cfg(Py_3_14)]
+        // SAFETY: the impl struct begins with the state; nobody runs on it yet. The
+        // margins are those of `_Py_InitializeRecursionLimits` (Python/ceval.c).
+        unsafe {
+            const MARGIN: usize = 32 * 1024;
+            let state = self.raw().cast::<layout::_PyThreadStateImpl>();
+            (*state).c_stack_top = _lowest + _size;
+            (*state).c_stack_hard_limit = _lowest + MARGIN;
+            (*state).c_stack_soft_limit = _lowest + 2 * MARGIN;
+        }
+    }
+
+    /// The lock that 3.11 and 3.12 release when a thread of `threading` ends.
+    #[cfg(not(Py_3_13))]
+    pub fn end_sentinel(self) -> Option<super::object::Owned> {
+        // SAFETY: on_delete_data of `_set_sentinel` is a weak reference to the lock.
+        unsafe {
+            let data: *mut ffi::PyObject = (*self.raw()).on_delete_data.cast();
+            if (*self.raw()).on_delete.is_none() || data.is_null() {
+                return None;
+            }
+            let lock = ffi::PyWeakref_GetObject(data);
+            super::object::Obj::from_ptr(lock).filter(|o| !o.is_none()).map(super::object::Obj::own)
+        }
+    }
+
+    /// Makes the state look like that of a new thread, for the next worker: no
+    /// thread-locals, an empty context, no hooks, no event loop. To be called with
+    /// the state attached; may run finalisers.
+    pub fn reset(self) {
+        let state = self.raw();
+        // SAFETY: the state is attached and no frame runs in it; each field owns its
+        // reference, and is cleared before the reference is dropped.
+        unsafe {
+            #[cfg(not(Py_3_13))]
+            if let Some(on_delete) = (*state).on_delete.take() {
+                let data = (*state).on_delete_data;
+                (*state).on_delete_data = std::ptr::null_mut();
+                on_delete(data);
+            }
+            #[cfg(Py_3_13)]
+            {
+                clear(&raw mut (*state).threading_local_key);
+                clear(&raw mut (*state).threading_local_sentinel);
+                let state = state.cast::<layout::_PyThreadStateImpl>();
+                clear(&raw mut (*state).asyncio_running_loop);
+                #[cfg(Py_3_14)]
+                clear(&raw mut (*state).asyncio_running_task);
+            }
+            clear(&raw mut (*state).dict);
+            clear(&raw mut (*state).async_exc);
+            clear(&raw mut (*state).async_gen_firstiter);
+            clear(&raw mut (*state).async_gen_finalizer);
+            clear(&raw mut (*state).context);
+            (*state).context_ver += 1;
+        }
+    }
+}
+
+unsafe fn clear(field: *mut *mut layout::PyObject) {
+    // SAFETY: the caller passes a field that owns its reference.
+    unsafe {
+        let old = std::mem::replace(&mut *field, std::ptr::null_mut());
+        ffi::Py_XDECREF(old.cast());
+    }
+}
+
+#[cfg(not(Py_3_12))]
+fn gilstate_key() -> *mut ffi::Py_tss_t {
+    unsafe extern "C" {
+        static mut _PyRuntime: layout::_PyRuntimeState;
+    }
+    // SAFETY: `_PyRuntime` is exported by every version; only the address is taken.
+    unsafe { (&raw mut _PyRuntime.gilstate.autoTSSkey).cast() }
+}
+
+/// Number of distinct identities.
+const IDENTITIES: usize = 1024;
+
+/// The n-th identity for workers: deterministic, distinct from every real
+/// thread's, and the address of a readable zeroed page.
+pub fn worker_identity(n: usize) -> usize {
+    use std::sync::OnceLock;
+    static PAGES: OnceLock<usize> = OnceLock::new();
+    let base = *PAGES.get_or_init(|| {
+        const WANTED: usize = 0x5f00_0000_0000;
+        // SAFETY: a fresh anonymous mapping that is never unmapped or written.
+        let at = unsafe {
+            libc::mmap(
+                WANTED as *mut _,
+                (IDENTITIES + 1) * 4096,
+                libc::PROT_READ,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if at == libc::MAP_FAILED { WANTED } else { at as usize }
+    });
+    base + 4096 * (n % IDENTITIES)
+}

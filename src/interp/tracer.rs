@@ -1,0 +1,358 @@
+//! Hooking the interpreter: `sys.monitoring` with native callbacks (3.12+), a
+//! native trace function (3.11). Both end in [`session::instruction`].
+//!
+//! CPython sources: `Python/instrumentation.c`, `Python/legacy_tracing.c`,
+//! `Python/ceval.c` (3.11).
+
+use std::cell::Cell;
+
+use super::code::{self, Code, Table};
+use super::error::{Raised, Result};
+use crate::interp::frame::Frame;
+use crate::observe::opcodes::Op;
+use crate::runtime::execution::Site;
+use crate::runtime::session;
+use crate::runtime::session::is_traced;
+
+/// Name of the back end.
+pub const BACKEND: &str = if cfg!(Py_3_12) { "monitoring" } else { "settrace" };
+
+/// Decides (once for each selection of files) whether this code is traced.
+fn traced(code: Code<'_>, table: &Table) -> bool {
+    let selection = SELECTION.get();
+    if table.selection.get() != selection {
+        table.selection.set(selection);
+        table.traced.set(is_traced(code));
+    }
+    table.traced.get()
+}
+
+thread_local! {
+    static SELECTION: Cell<u32> = const { Cell::new(1) };
+}
+
+/// Forgets which code is traced: the selection of files has changed.
+pub fn new_selection() {
+    SELECTION.set(SELECTION.get() + 1);
+}
+
+fn site(table: &Table, offset: usize, op: Op) -> Site {
+    Site { code: table.id, offset: offset as u32, what: op.name() }
+}
+
+#[cfg(Py_3_12)]
+pub use monitoring::*;
+#[cfg(Py_3_12)]
+mod monitoring {
+    use std::cell::RefCell;
+    use std::ffi::c_int;
+    use std::sync::OnceLock;
+
+    use pyo3_ffi as ffi;
+
+    use super::*;
+    use crate::interp::error;
+    use crate::interp::object::{Obj, Owned};
+
+    /// What is needed of `sys.monitoring`.
+    struct Monitoring {
+        tool: c_int,
+        disable: Owned,
+        set_events: Owned,
+        set_local_events: Owned,
+        py_start: i64,
+        instruction: i64,
+    }
+
+    static MONITORING: OnceLock<Monitoring> = OnceLock::new();
+
+    thread_local! {
+        /// Code objects that have local events, to be cleared at the end.
+        static HOOKED: RefCell<Vec<Owned>> = const { RefCell::new(Vec::new()) };
+    }
+
+    /// Takes a free tool id and registers the callbacks, once.
+    ///
+    /// # Errors
+    /// `RuntimeError` when all six tool ids are taken.
+    pub fn install() -> Result<()> {
+        if MONITORING.get().is_some() {
+            return Ok(());
+        }
+        let sys = code::import(c"sys")?;
+        let monitoring = code::attribute(sys.borrow(), c"monitoring")?;
+        let events = code::attribute(monitoring.borrow(), c"events")?;
+        let event = |name| -> Result<i64> {
+            code::attribute(events.borrow(), name)?.borrow().as_i64().ok_or(Raised)
+        };
+        let (py_start, instruction) = (event(c"PY_START")?, event(c"INSTRUCTION")?);
+        let tool = take_tool(monitoring.borrow())?;
+        let register = code::attribute(monitoring.borrow(), c"register_callback")?;
+        for (event, definition) in [(py_start, &raw mut START), (instruction, &raw mut STEP)] {
+            // SAFETY: static definitions; the callback is a new builtin function.
+            unsafe {
+                let callback = error::check(ffi::PyCFunction_NewEx(
+                    definition.cast::<ffi::PyMethodDef>(),
+                    std::ptr::null_mut(),
+                    std::ptr::null_mut(),
+                ))?;
+                error::check(ffi::PyObject_CallFunction(
+                    register.borrow().as_ptr(),
+                    c"iLO".as_ptr(),
+                    tool,
+                    event,
+                    callback.borrow().as_ptr(),
+                ))?;
+            }
+        }
+        let _ = MONITORING.set(Monitoring {
+            tool,
+            disable: code::attribute(monitoring.borrow(), c"DISABLE")?,
+            set_events: code::attribute(monitoring.borrow(), c"set_events")?,
+            set_local_events: code::attribute(monitoring.borrow(), c"set_local_events")?,
+            py_start,
+            instruction,
+        });
+        Ok(())
+    }
+
+    fn take_tool(monitoring: Obj<'_>) -> Result<c_int> {
+        let use_tool = code::attribute(monitoring, c"use_tool_id")?;
+        // 0, 1, 2 and 5 are meant for debuggers, coverage, profilers, optimisers.
+        for tool in [3, 4, 5, 2, 1, 0] {
+            // SAFETY: a callable and matching format; a failure is a ValueError.
+            let taken = unsafe {
+                error::check(ffi::PyObject_CallFunction(
+                    use_tool.borrow().as_ptr(),
+                    c"is".as_ptr(),
+                    tool as c_int,
+                    c"frontrun".as_ptr(),
+                ))
+            };
+            if taken.is_ok() {
+                return Ok(tool);
+            }
+            drop(error::take());
+        }
+        Err(error::runtime_error(
+            "frontrun needs a free tool id of sys.monitoring, and all six are taken: \
+             stop another tool (debugger, coverage, profiler)",
+        ))
+    }
+
+    impl Monitoring {
+        fn call(&self, function: &Owned, code: Option<Obj<'_>>, events: i64) -> Result<()> {
+            // SAFETY: a callable and formats that match the arguments.
+            unsafe {
+                error::check(match code {
+                    Some(code) => ffi::PyObject_CallFunction(
+                        function.borrow().as_ptr(),
+                        c"iOL".as_ptr(),
+                        self.tool,
+                        code.as_ptr(),
+                        events,
+                    ),
+                    None => ffi::PyObject_CallFunction(
+                        function.borrow().as_ptr(),
+                        c"iL".as_ptr(),
+                        self.tool,
+                        events,
+                    ),
+                })?;
+            }
+            Ok(())
+        }
+    }
+
+    /// From now on functions that start are looked at.
+    pub fn start() -> Result<()> {
+        install()?;
+        let monitoring = MONITORING.get().expect("installed");
+        monitoring.call(&monitoring.set_events, None, monitoring.py_start)
+    }
+
+    /// Removes every event that was asked for.
+    pub fn stop() -> Result<()> {
+        let Some(monitoring) = MONITORING.get() else { return Ok(()) };
+        let mut result = monitoring.call(&monitoring.set_events, None, 0);
+        for code in HOOKED.take() {
+            result =
+                result.and(monitoring.call(&monitoring.set_local_events, Some(code.borrow()), 0));
+        }
+        result
+    }
+
+    /// Nothing to do for a single worker: events belong to code objects.
+    pub fn enter_worker() {}
+
+    /// As above.
+    pub fn leave_worker() {}
+
+    static mut START: ffi::PyMethodDef = ffi::PyMethodDef {
+        ml_name: c"frontrun_start".as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer { PyCFunctionFast: on_start },
+        ml_flags: ffi::METH_FASTCALL,
+        ml_doc: std::ptr::null(),
+    };
+
+    static mut STEP: ffi::PyMethodDef = ffi::PyMethodDef {
+        ml_name: c"frontrun_instruction".as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer { PyCFunctionFast: on_instruction },
+        ml_flags: ffi::METH_FASTCALL,
+        ml_doc: std::ptr::null(),
+    };
+
+    fn nothing() -> *mut ffi::PyObject {
+        Owned::none().into_ptr()
+    }
+
+    fn disable() -> *mut ffi::PyObject {
+        MONITORING.get().map_or_else(nothing, |m| m.disable.clone().into_ptr())
+    }
+
+    /// A function starts: code of traced files gets instruction events, the rest
+    /// is never reported again.
+    unsafe extern "C" fn on_start(
+        _self: *mut ffi::PyObject,
+        args: *mut *mut ffi::PyObject,
+        _count: ffi::Py_ssize_t,
+    ) -> *mut ffi::PyObject {
+        // SAFETY: PY_START passes (code, offset), alive for the call.
+        let code = unsafe { Code::from_ptr(*args) };
+        // Other threads, setup and invariant run the same functions unobserved.
+        if session::running().is_none() {
+            return nothing();
+        }
+        let Some(table) = code.table() else { return disable() };
+        if !traced(code, table) {
+            return disable();
+        }
+        if hook(code, table).is_err() {
+            return std::ptr::null_mut();
+        }
+        disable()
+    }
+
+    #[cold]
+    fn hook(code: Code<'_>, table: &Table) -> Result<()> {
+        let monitoring = MONITORING.get().expect("a callback implies it");
+        code::remember(code, table.id);
+        HOOKED.with_borrow_mut(|hooked| hooked.push(code.as_obj().own()));
+        monitoring.call(&monitoring.set_local_events, Some(code.as_obj()), monitoring.instruction)
+    }
+
+    /// An instruction is about to run.
+    unsafe extern "C" fn on_instruction(
+        _self: *mut ffi::PyObject,
+        args: *mut *mut ffi::PyObject,
+        _count: ffi::Py_ssize_t,
+    ) -> *mut ffi::PyObject {
+        // SAFETY: INSTRUCTION passes (code, offset), alive for the call; the offset
+        // is a small int.
+        let (code, offset) =
+            unsafe { (Code::from_ptr(*args), ffi::PyLong_AsLong(*args.add(1)) as usize) };
+        let Some(table) = code.table() else { return nothing() };
+        let Some(&instruction) = table.instructions.get(offset / 2) else { return nothing() };
+        if instruction.op == Op::Irrelevant {
+            return disable();
+        }
+        if session::running().is_none() {
+            return nothing();
+        }
+        let Some(frame) = Frame::current(code) else { return nothing() };
+        let here = || site(table, offset, instruction.op);
+        match session::instruction(instruction, code, frame, here) {
+            Ok(()) => nothing(),
+            Err(Raised) => std::ptr::null_mut(),
+        }
+    }
+}
+
+#[cfg(not(Py_3_12))]
+pub use settrace::*;
+#[cfg(not(Py_3_12))]
+mod settrace {
+    use std::ffi::c_int;
+
+    use pyo3_ffi as ffi;
+
+    use super::*;
+    use crate::interp::layout;
+
+    /// Nothing to prepare.
+    pub fn install() -> Result<()> {
+        Ok(())
+    }
+
+    /// Nothing to do before the workers run.
+    pub fn start() -> Result<()> {
+        Ok(())
+    }
+
+    /// The trace functions ended with their workers.
+    pub fn stop() -> Result<()> {
+        Ok(())
+    }
+
+    /// Traces the attached thread state from now on.
+    pub fn enter_worker() {
+        // SAFETY: a thread state is attached.
+        unsafe { ffi::PyEval_SetTrace(Some(on_event), std::ptr::null_mut()) };
+    }
+
+    /// Ends the tracing of the attached thread state.
+    pub fn leave_worker() {
+        // SAFETY: a thread state is attached.
+        unsafe { ffi::PyEval_SetTrace(None, std::ptr::null_mut()) };
+    }
+
+    unsafe extern "C" fn on_event(
+        _object: *mut ffi::PyObject,
+        frame: *mut ffi::PyFrameObject,
+        what: c_int,
+        _argument: *mut ffi::PyObject,
+    ) -> c_int {
+        // SAFETY: the frame argument of a trace function is executing, and points to
+        // the interpreter's frame and its code.
+        let (object, code) = unsafe {
+            let object = frame.cast::<layout::PyFrameObject>();
+            let raw = (*object).f_frame;
+            (object, Code::from_ptr((*raw).f_code.cast()))
+        };
+        match what {
+            ffi::PyTrace_CALL => {
+                let Some(table) = code.table() else { return 0 };
+                let wanted = traced(code, table);
+                if wanted {
+                    code::remember(code, table.id);
+                }
+                // SAFETY: the frame object is ours to configure, as `f_trace_opcodes`
+                // and `f_trace_lines` are from Python.
+                unsafe {
+                    (*object).f_trace_opcodes = wanted as _;
+                    (*object).f_trace_lines = 0;
+                }
+                0
+            }
+            ffi::PyTrace_OPCODE => {
+                if session::running().is_none() {
+                    return 0;
+                }
+                let Some(table) = code.table() else { return 0 };
+                // SAFETY: as above: the frame of a running trace function.
+                let Some(running) = (unsafe { Frame::of_object(frame, code) }) else { return 0 };
+                let offset = running.offset(code);
+                let Some(&instruction) = table.instructions.get(offset / 2) else { return 0 };
+                if instruction.op == Op::Irrelevant {
+                    return 0;
+                }
+                let here = || site(table, offset, instruction.op);
+                match session::instruction(instruction, code, running, here) {
+                    Ok(()) => 0,
+                    Err(Raised) => -1,
+                }
+            }
+            _ => 0,
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Locations: which part of which object an access concerns.
+
+use crate::interp::containers::digest;
+use crate::interp::object::Obj;
+use crate::trace::Kind;
+
+/// A part of an object. Two accesses concern one location when object and
+/// field are equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Field {
+    /// An attribute, a dict's value or a set's element, by digest of its name
+    /// or key: an attribute and the same key of the instance's `__dict__` are
+    /// one location.
+    Key(u64),
+    /// An element of a sequence.
+    Index(i64),
+    /// What `len` and iteration depend on: the set of keys, the length.
+    Structure,
+    /// The arrangement of a sequence: written by what moves elements, read by
+    /// every access by index.
+    Order,
+    /// All keys that cannot be told apart or told beforehand: written by
+    /// operations of unknown effect, read by lookups that fail.
+    Unknown,
+    /// The object as a whole: a closure cell, a lock, the state of an iterator.
+    Whole,
+}
+
+/// One access of an instruction, before it runs.
+#[derive(Clone, Copy)]
+pub struct Touch<'a> {
+    /// The object, alive while the instruction's operands are.
+    pub object: Obj<'a>,
+    /// The part of it.
+    pub field: Field,
+    /// What happens to it.
+    pub kind: Kind,
+    /// The attribute's name or the key, for people.
+    pub label: Option<Obj<'a>>,
+    /// The value read or written, where it is at hand.
+    pub value: Option<Obj<'a>>,
+}
+
+/// Collects the touches of one instruction; reused from event to event.
+pub trait Sink<'a> {
+    /// Adds one.
+    fn touch(&mut self, touch: Touch<'a>);
+}
+
+impl<'a> Sink<'a> for Vec<Touch<'a>> {
+    fn touch(&mut self, touch: Touch<'a>) {
+        self.push(touch);
+    }
+}
+
+impl<'a> Touch<'a> {
+    /// An access to a part without a name.
+    pub fn new(object: Obj<'a>, field: Field, kind: Kind) -> Self {
+        Touch { object, field, kind, label: None, value: None }
+    }
+
+    /// An access to an attribute or key.
+    pub fn keyed(object: Obj<'a>, key: Obj<'a>, kind: Kind) -> Self {
+        let field = Field::Key(digest(key).unwrap_or(key.address() as u64));
+        Touch { object, field, kind, label: Some(key), value: None }
+    }
+
+    /// An access to an element of a sequence.
+    pub fn index(object: Obj<'a>, index: i64, kind: Kind) -> Self {
+        Touch { object, field: Field::Index(index), kind, label: None, value: None }
+    }
+
+    /// The same with the value.
+    pub fn with_value(mut self, value: Option<Obj<'a>>) -> Self {
+        self.value = value;
+        self
+    }
+}

@@ -1,0 +1,326 @@
+//! Every opcode of CPython 3.11 to 3.15, named once, with what is observed at it.
+//!
+//! The list is checked against the running interpreter by a test: an opcode
+//! without an entry fails it, so that a new version cannot slip in silently.
+
+/// What is observed at an instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Op {
+    /// Works on locals, constants and the stack only, or runs code that is
+    /// observed by itself.
+    Irrelevant,
+    /// Reads an attribute of the top.
+    LoadAttr,
+    /// Writes an attribute of the top.
+    StoreAttr,
+    /// Deletes an attribute of the top.
+    DeleteAttr,
+    /// Reads an attribute through `super()`.
+    LoadSuperAttr,
+    /// Reads a global or a builtin.
+    LoadGlobal,
+    /// Writes a global.
+    StoreGlobal,
+    /// Deletes a global.
+    DeleteGlobal,
+    /// Reads a name of a module, class body or `exec`.
+    LoadName,
+    /// Writes such a name.
+    StoreName,
+    /// Deletes such a name.
+    DeleteName,
+    /// Reads a closure cell.
+    LoadDeref,
+    /// Writes a closure cell.
+    StoreDeref,
+    /// Empties a closure cell.
+    DeleteDeref,
+    /// Reads a name of a class body, else a global.
+    LoadFromDictOrGlobals,
+    /// `a[b]`.
+    BinarySubscr,
+    /// `a[b:c]`.
+    BinarySlice,
+    /// `a[b] = v`.
+    StoreSubscr,
+    /// `a[b:c] = v`.
+    StoreSlice,
+    /// `del a[b]`.
+    DeleteSubscr,
+    /// A binary or in-place operator (and `a[b]` on 3.14+).
+    BinaryOp,
+    /// `a in b`.
+    Contains,
+    /// A comparison.
+    Compare,
+    /// `iter(a)`.
+    GetIter,
+    /// One step of an iteration.
+    ForIter,
+    /// A call with positional arguments (and keywords, up to 3.12).
+    Call,
+    /// A call with keywords (3.13+).
+    CallKw,
+    /// A call with `*args`.
+    CallFunctionEx,
+    /// Reads the whole of the container on top.
+    ConsumeTop,
+    /// `len` of the top, for a pattern.
+    Length,
+    /// Reads the keys of a mapping pattern.
+    MatchKeys,
+    /// The truth value of the top.
+    Truth,
+    /// Reads an attribute of a module.
+    ImportFrom,
+    /// An intrinsic function of the top.
+    Intrinsic1,
+}
+
+/// Opcodes at which something is observed.
+const OBSERVED: &[(&str, Op)] = &[
+    ("BINARY_OP", Op::BinaryOp),
+    ("BINARY_SLICE", Op::BinarySlice),
+    ("BINARY_SUBSCR", Op::BinarySubscr),
+    ("CALL", Op::Call),
+    ("CALL_FUNCTION_EX", Op::CallFunctionEx),
+    ("CALL_INTRINSIC_1", Op::Intrinsic1),
+    ("CALL_KW", Op::CallKw),
+    ("COMPARE_OP", Op::Compare),
+    ("CONTAINS_OP", Op::Contains),
+    ("CONVERT_VALUE", Op::ConsumeTop),
+    ("DELETE_ATTR", Op::DeleteAttr),
+    ("DELETE_DEREF", Op::DeleteDeref),
+    ("DELETE_GLOBAL", Op::DeleteGlobal),
+    ("DELETE_NAME", Op::DeleteName),
+    ("DELETE_SUBSCR", Op::DeleteSubscr),
+    ("DICT_MERGE", Op::ConsumeTop),
+    ("DICT_UPDATE", Op::ConsumeTop),
+    ("FORMAT_SIMPLE", Op::ConsumeTop),
+    ("FORMAT_VALUE", Op::ConsumeTop),
+    ("FOR_ITER", Op::ForIter),
+    ("GET_ITER", Op::GetIter),
+    ("GET_LEN", Op::Length),
+    ("GET_YIELD_FROM_ITER", Op::GetIter),
+    ("IMPORT_FROM", Op::ImportFrom),
+    ("JUMP_IF_FALSE_OR_POP", Op::Truth),
+    ("JUMP_IF_TRUE_OR_POP", Op::Truth),
+    ("LIST_EXTEND", Op::ConsumeTop),
+    ("LOAD_ATTR", Op::LoadAttr),
+    ("LOAD_CLASSDEREF", Op::LoadDeref),
+    ("LOAD_DEREF", Op::LoadDeref),
+    ("LOAD_FROM_DICT_OR_DEREF", Op::LoadDeref),
+    ("LOAD_FROM_DICT_OR_GLOBALS", Op::LoadFromDictOrGlobals),
+    ("LOAD_GLOBAL", Op::LoadGlobal),
+    ("LOAD_METHOD", Op::LoadAttr),
+    ("LOAD_NAME", Op::LoadName),
+    ("LOAD_SUPER_ATTR", Op::LoadSuperAttr),
+    ("MATCH_KEYS", Op::MatchKeys),
+    ("POP_JUMP_BACKWARD_IF_FALSE", Op::Truth),
+    ("POP_JUMP_BACKWARD_IF_TRUE", Op::Truth),
+    ("POP_JUMP_FORWARD_IF_FALSE", Op::Truth),
+    ("POP_JUMP_FORWARD_IF_TRUE", Op::Truth),
+    ("POP_JUMP_IF_FALSE", Op::Truth),
+    ("POP_JUMP_IF_TRUE", Op::Truth),
+    ("SET_UPDATE", Op::ConsumeTop),
+    ("STORE_ATTR", Op::StoreAttr),
+    ("STORE_DEREF", Op::StoreDeref),
+    ("STORE_GLOBAL", Op::StoreGlobal),
+    ("STORE_NAME", Op::StoreName),
+    ("STORE_SLICE", Op::StoreSlice),
+    ("STORE_SUBSCR", Op::StoreSubscr),
+    ("TO_BOOL", Op::Truth),
+    ("UNARY_NOT", Op::Truth),
+    ("UNPACK_EX", Op::ConsumeTop),
+    ("UNPACK_SEQUENCE", Op::ConsumeTop),
+];
+
+/// Opcodes that touch nothing shared.
+const IRRELEVANT: &[&str] = &[
+    "ASYNC_GEN_WRAP",
+    "BEFORE_ASYNC_WITH",
+    "BEFORE_WITH",
+    "BUILD_CONST_KEY_MAP",
+    "BUILD_INTERPOLATION",
+    "BUILD_LIST",
+    "BUILD_MAP",
+    "BUILD_SET",
+    "BUILD_SLICE",
+    "BUILD_STRING",
+    "BUILD_TEMPLATE",
+    "BUILD_TUPLE",
+    "CACHE",
+    "CALL_INTRINSIC_2",
+    "CHECK_EG_MATCH",
+    "CHECK_EXC_MATCH",
+    "CLEANUP_THROW",
+    "COPY",
+    "COPY_FREE_VARS",
+    "DELETE_FAST",
+    "END_ASYNC_FOR",
+    "END_FOR",
+    "END_SEND",
+    "ENTER_EXECUTOR",
+    "EXIT_INIT_CHECK",
+    "EXTENDED_ARG",
+    "FORMAT_WITH_SPEC",
+    "GET_AITER",
+    "GET_ANEXT",
+    "GET_AWAITABLE",
+    "IMPORT_NAME",
+    "IMPORT_STAR",
+    "INSTRUMENTED_CALL",
+    "INSTRUMENTED_CALL_FUNCTION_EX",
+    "INSTRUMENTED_CALL_KW",
+    "INSTRUMENTED_END_ASYNC_FOR",
+    "INSTRUMENTED_END_FOR",
+    "INSTRUMENTED_END_SEND",
+    "INSTRUMENTED_FOR_ITER",
+    "INSTRUMENTED_INSTRUCTION",
+    "INSTRUMENTED_JUMP_BACKWARD",
+    "INSTRUMENTED_JUMP_FORWARD",
+    "INSTRUMENTED_LINE",
+    "INSTRUMENTED_LOAD_SUPER_ATTR",
+    "INSTRUMENTED_NOT_TAKEN",
+    "INSTRUMENTED_POP_ITER",
+    "INSTRUMENTED_POP_JUMP_IF_FALSE",
+    "INSTRUMENTED_POP_JUMP_IF_NONE",
+    "INSTRUMENTED_POP_JUMP_IF_NOT_NONE",
+    "INSTRUMENTED_POP_JUMP_IF_TRUE",
+    "INSTRUMENTED_RESUME",
+    "INSTRUMENTED_RETURN_CONST",
+    "INSTRUMENTED_RETURN_VALUE",
+    "INSTRUMENTED_YIELD_VALUE",
+    "INTERPRETER_EXIT",
+    "IS_OP",
+    "JUMP_BACKWARD",
+    "JUMP_BACKWARD_NO_INTERRUPT",
+    "JUMP_FORWARD",
+    "KW_NAMES",
+    "LIST_APPEND",
+    "LIST_TO_TUPLE",
+    "LOAD_ASSERTION_ERROR",
+    "LOAD_BUILD_CLASS",
+    "LOAD_CLOSURE",
+    "LOAD_COMMON_CONSTANT",
+    "LOAD_CONST",
+    "LOAD_FAST",
+    "LOAD_FAST_AND_CLEAR",
+    "LOAD_FAST_BORROW",
+    "LOAD_FAST_BORROW_LOAD_FAST_BORROW",
+    "LOAD_FAST_CHECK",
+    "LOAD_FAST_LOAD_FAST",
+    "LOAD_LOCALS",
+    "LOAD_SMALL_INT",
+    "LOAD_SPECIAL",
+    "MAKE_CELL",
+    "MAKE_FUNCTION",
+    "MAP_ADD",
+    "MATCH_CLASS",
+    "MATCH_MAPPING",
+    "MATCH_SEQUENCE",
+    "NOP",
+    "NOT_TAKEN",
+    "POP_EXCEPT",
+    "POP_ITER",
+    "POP_JUMP_BACKWARD_IF_NONE",
+    "POP_JUMP_BACKWARD_IF_NOT_NONE",
+    "POP_JUMP_FORWARD_IF_NONE",
+    "POP_JUMP_FORWARD_IF_NOT_NONE",
+    "POP_JUMP_IF_NONE",
+    "POP_JUMP_IF_NOT_NONE",
+    "POP_TOP",
+    "PRECALL",
+    "PREP_RERAISE_STAR",
+    "PRINT_EXPR",
+    "PUSH_EXC_INFO",
+    "PUSH_NULL",
+    "RAISE_VARARGS",
+    "RERAISE",
+    "RESERVED",
+    "RESUME",
+    "RETURN_CONST",
+    "RETURN_GENERATOR",
+    "RETURN_VALUE",
+    "SEND",
+    "SETUP_ANNOTATIONS",
+    "SET_ADD",
+    "SET_FUNCTION_ATTRIBUTE",
+    "STORE_FAST",
+    "STORE_FAST_LOAD_FAST",
+    "STORE_FAST_STORE_FAST",
+    "SWAP",
+    "TRACE_RECORD",
+    "UNARY_INVERT",
+    "UNARY_NEGATIVE",
+    "UNARY_POSITIVE",
+    "WITH_EXCEPT_START",
+    "YIELD_VALUE",
+];
+
+impl Op {
+    /// A short name, for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Op::Irrelevant => "",
+            Op::LoadAttr => "LOAD_ATTR",
+            Op::StoreAttr => "STORE_ATTR",
+            Op::DeleteAttr => "DELETE_ATTR",
+            Op::LoadSuperAttr => "LOAD_SUPER_ATTR",
+            Op::LoadGlobal => "LOAD_GLOBAL",
+            Op::StoreGlobal => "STORE_GLOBAL",
+            Op::DeleteGlobal => "DELETE_GLOBAL",
+            Op::LoadName => "LOAD_NAME",
+            Op::StoreName => "STORE_NAME",
+            Op::DeleteName => "DELETE_NAME",
+            Op::LoadDeref => "LOAD_CLASSDEREF",
+            Op::StoreDeref => "STORE_DEREF",
+            Op::DeleteDeref => "DELETE_DEREF",
+            Op::LoadFromDictOrGlobals => "LOAD_FROM_DICT_OR_GLOBALS",
+            Op::BinarySubscr => "BINARY_SUBSCR",
+            Op::BinarySlice => "BINARY_SLICE",
+            Op::StoreSubscr => "STORE_SUBSCR",
+            Op::StoreSlice => "STORE_SLICE",
+            Op::DeleteSubscr => "DELETE_SUBSCR",
+            Op::BinaryOp => "BINARY_OP",
+            Op::Contains => "CONTAINS_OP",
+            Op::Compare => "COMPARE_OP",
+            Op::GetIter => "GET_ITER",
+            Op::ForIter => "FOR_ITER",
+            Op::Call => "CALL",
+            Op::CallKw => "CALL_KW",
+            Op::CallFunctionEx => "CALL_FUNCTION_EX",
+            Op::ConsumeTop => "consume",
+            Op::Length => "GET_LEN",
+            Op::MatchKeys => "MATCH_KEYS",
+            Op::Truth => "JUMP_IF_FALSE_OR_POP",
+            Op::ImportFrom => "IMPORT_FROM",
+            Op::Intrinsic1 => "CALL_INTRINSIC_1",
+        }
+    }
+
+    /// The meaning of the opcode of this name, `None` for one that no supported
+    /// version has.
+    pub fn named(name: &str) -> Option<Op> {
+        if let Some((_, op)) = OBSERVED.iter().find(|(known, _)| *known == name) {
+            return Some(*op);
+        }
+        IRRELEVANT.contains(&name).then_some(Op::Irrelevant)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_opcode_is_named_once() {
+        let mut names: Vec<_> = OBSERVED.iter().map(|(name, _)| *name).collect();
+        names.extend(IRRELEVANT);
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+}

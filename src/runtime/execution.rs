@@ -1,0 +1,454 @@
+//! One execution: who may run, who runs next, and what has happened. A state
+//! machine without any Python in it; `session` connects it to the interpreter.
+
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+
+use super::locations::Locations;
+use crate::strategy::{Candidate, Plan, Segment, Sleeper, Strategy};
+use crate::trace::{Access, Kind, Loc, Pending, Trace, Worker};
+
+/// The accesses of one event; rarely more than a handful.
+pub type Accesses = SmallVec<[Access; 6]>;
+
+/// Where an event happened: the number of the code object, the offset in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// [`crate::interp::code::Table::id`].
+    pub code: u32,
+    /// Offset of the instruction in bytes.
+    pub offset: u32,
+    /// What it was, for people: an opcode's or a primitive's name.
+    pub what: &'static str,
+}
+
+impl Site {
+    fn fingerprint(self) -> u32 {
+        self.code.wrapping_mul(0x9e37_79b1).rotate_left(9) ^ self.offset
+    }
+}
+
+/// How far a worker has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It has not run yet.
+    New,
+    /// It stands before its next event, whose accesses are known.
+    Paused,
+    /// It has ended.
+    Done,
+}
+
+/// A worker of an execution.
+#[derive(Debug)]
+pub struct Slot {
+    /// How far it has come.
+    pub status: Status,
+    /// The accesses of its next event.
+    pub pending: Accesses,
+    /// Where it is paused.
+    pub site: Site,
+    /// When its wait times out, in virtual seconds.
+    pub deadline: Option<f64>,
+    /// Its wait has timed out, and it has not noticed yet.
+    pub timed_out: bool,
+    /// It shall end as soon as it can.
+    pub killed: bool,
+}
+
+/// What a worker that stands before an event shall do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Do it; it has been recorded.
+    Go,
+    /// Wait: somebody else runs first.
+    Wait,
+}
+
+/// What the carrier shall do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Let this worker run.
+    Run(Worker),
+    /// The execution is over.
+    End,
+}
+
+/// Why an execution was not played to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// Nobody can run any more, and not everybody has ended.
+    Deadlock,
+    /// All that could run is explored from here already.
+    Redundant,
+    /// More than `max_branches` events.
+    Branches,
+    /// Longer than `timeout_per_run`.
+    RunTime,
+    /// A worker did not reach a scheduling point for `deadlock_timeout`.
+    Stuck,
+    /// The user interrupted, or the whole exploration ran out of time.
+    Interrupted,
+}
+
+/// A counted resource: a lock has one token.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Resource {
+    /// Tokens that are left.
+    pub tokens: u32,
+    /// Who took the last one.
+    pub holder: Option<Worker>,
+    /// Who has held it how often (re-entrant locks).
+    pub depth: u32,
+}
+
+/// One execution.
+pub struct Execution {
+    /// The workers, by index.
+    pub workers: Vec<Slot>,
+    /// What has happened.
+    pub trace: Trace,
+    /// Where each event of the trace happened.
+    pub sites: Vec<Site>,
+    /// Numbers of locations.
+    pub locations: Locations,
+    /// Locks and other resources, by location.
+    pub resources: FxHashMap<Loc, Resource>,
+    /// Virtual time in seconds since the execution began.
+    pub clock: f64,
+    /// Set when the execution is to be given up.
+    pub cut: Option<Cut>,
+    /// Index of the first event where it could not follow its plan.
+    pub diverged: Option<usize>,
+    /// At most so many events.
+    pub max_events: usize,
+    /// Values read and written, for each access, when asked for.
+    pub values: Option<Vec<Option<String>>>,
+    current: Option<Worker>,
+    segments: std::vec::IntoIter<Segment>,
+    budget: u32,
+    planned: bool,
+    sleepers: Vec<Sleeper>,
+    chooses: bool,
+}
+
+impl Execution {
+    /// An execution before its first event.
+    pub fn new() -> Self {
+        Execution {
+            workers: vec![],
+            trace: Trace::new(),
+            sites: vec![],
+            locations: Locations::default(),
+            resources: FxHashMap::default(),
+            clock: 0.0,
+            cut: None,
+            diverged: None,
+            max_events: usize::MAX,
+            values: None,
+            current: None,
+            segments: Vec::new().into_iter(),
+            budget: 0,
+            planned: true,
+            sleepers: vec![],
+            chooses: false,
+        }
+    }
+
+    /// Gets ready to follow `plan` with this many workers.
+    pub fn begin(&mut self, plan: &Plan, workers: usize, chooses: bool) {
+        self.workers.clear();
+        self.trace.clear();
+        self.sites.clear();
+        self.resources.clear();
+        self.clock = 0.0;
+        self.cut = None;
+        self.diverged = None;
+        self.current = None;
+        self.segments = plan.segments.clone().into_iter();
+        self.budget = 0;
+        self.planned = true;
+        self.sleepers.clone_from(&plan.sleep);
+        self.chooses = chooses;
+        if let Some(values) = &mut self.values {
+            values.clear();
+        }
+        for _ in 0..workers {
+            self.add_worker();
+        }
+    }
+
+    /// A further worker.
+    pub fn add_worker(&mut self) -> Worker {
+        self.workers.push(Slot {
+            status: Status::New,
+            pending: Accesses::new(),
+            site: Site { code: u32::MAX, offset: 0, what: "start" },
+            deadline: None,
+            timed_out: false,
+            killed: false,
+        });
+        (self.workers.len() - 1) as Worker
+    }
+
+    /// Who runs.
+    pub fn current(&self) -> Option<Worker> {
+        self.current
+    }
+
+    /// The running worker stands before an event with these accesses. On
+    /// [`Turn::Go`] the event is recorded and the worker does it now.
+    #[inline]
+    pub fn before_event(&mut self, accesses: &[Access], site: Site) -> Turn {
+        if self.budget > 0 && self.cut.is_none() && self.is_possible(accesses) {
+            self.budget -= 1;
+            self.record(accesses, site);
+            return Turn::Go;
+        }
+        self.pause(accesses, site)
+    }
+
+    #[cold]
+    fn pause(&mut self, accesses: &[Access], site: Site) -> Turn {
+        let Some(current) = self.current else { return Turn::Go };
+        let slot = &mut self.workers[current as usize];
+        slot.status = Status::Paused;
+        slot.pending = accesses.into();
+        slot.site = site;
+        Turn::Wait
+    }
+
+    /// Appends an event of the running worker to the trace.
+    pub fn record(&mut self, accesses: &[Access], site: Site) {
+        let Some(current) = self.current else { return };
+        self.trace.push(current, site.fingerprint(), accesses);
+        self.sites.push(site);
+        for access in accesses {
+            self.count_tokens(*access, current);
+        }
+        if !self.planned && !self.sleepers.is_empty() {
+            self.wake(accesses);
+        }
+        if self.trace.len() >= self.max_events && self.cut.is_none() {
+            self.cut = Some(Cut::Branches);
+        }
+    }
+
+    fn count_tokens(&mut self, access: Access, worker: Worker) {
+        match access.kind {
+            Kind::Acquire | Kind::TryAcquire => {
+                let resource = self.resources.entry(access.loc).or_default();
+                resource.tokens = resource.tokens.saturating_sub(1);
+                resource.holder = Some(worker);
+                resource.depth = 1;
+            }
+            Kind::Release => {
+                let resource = self.resources.entry(access.loc).or_default();
+                resource.tokens += 1;
+                resource.holder = None;
+                resource.depth = 0;
+            }
+            _ => {}
+        }
+    }
+
+    /// Can an event with these accesses happen now?
+    #[inline]
+    fn is_possible(&self, accesses: &[Access]) -> bool {
+        accesses.iter().all(|access| match access.kind {
+            Kind::Acquire => self.resources.get(&access.loc).is_none_or(|r| r.tokens > 0),
+            Kind::Join => self.workers[access.loc as usize].status == Status::Done,
+            _ => true,
+        })
+    }
+
+    /// Can this worker run?
+    pub fn is_enabled(&self, worker: Worker) -> bool {
+        let slot = &self.workers[worker as usize];
+        match slot.status {
+            Status::New => true,
+            Status::Paused => slot.timed_out || self.is_possible(&slot.pending),
+            Status::Done => false,
+        }
+    }
+
+    fn is_asleep(&self, worker: Worker) -> bool {
+        self.sleepers.iter().any(|sleeper| sleeper.worker == worker)
+    }
+
+    /// Wakes the sleepers whose next step depends on this event.
+    fn wake(&mut self, accesses: &[Access]) {
+        let workers = &self.workers;
+        self.sleepers.retain(|sleeper| {
+            let pending = &workers[sleeper.worker as usize].pending;
+            !depends(accesses, pending, &sleeper.kinds)
+        });
+    }
+
+    /// The running worker has ended.
+    pub fn finish(&mut self, worker: Worker) {
+        self.workers[worker as usize].status = Status::Done;
+        self.budget = 0;
+    }
+
+    /// Decides who runs next.
+    pub fn next(&mut self, strategy: &mut dyn Strategy) -> Next {
+        if self.cut.is_some() {
+            return self.next_to_kill();
+        }
+        if self.planned {
+            if let Some(segment) = self.segments.next() {
+                let known = (segment.worker as usize) < self.workers.len();
+                if known && (self.is_enabled(segment.worker) || self.time_out(segment.worker)) {
+                    return self.run(segment.worker, segment.events);
+                }
+                self.diverged = Some(self.trace.len());
+            }
+            self.planned = false;
+            self.segments = Vec::new().into_iter();
+        }
+        self.next_freely(strategy)
+    }
+
+    fn next_freely(&mut self, strategy: &mut dyn Strategy) -> Next {
+        // What a sleeper, or a candidate, is about to do is known only when it
+        // stands before its first event.
+        let unknown = self.workers.iter().enumerate().position(|(index, slot)| {
+            slot.status == Status::New && (self.chooses || self.is_asleep(index as Worker))
+        });
+        if let Some(worker) = unknown {
+            return self.run(worker as Worker, 0);
+        }
+        if self.chooses {
+            return self.next_by_choice(strategy);
+        }
+        let able = |this: &Self, worker| this.is_enabled(worker) && !this.is_asleep(worker);
+        let count = self.workers.len() as Worker;
+        let stays = self.current.filter(|worker| able(self, *worker));
+        match stays.or_else(|| (0..count).find(|worker| able(self, *worker))) {
+            Some(worker) => {
+                let budget = if self.sleepers.is_empty() { u32::MAX } else { 1 };
+                self.run(worker, budget)
+            }
+            None => self.nobody_can_run(),
+        }
+    }
+
+    fn next_by_choice(&mut self, strategy: &mut dyn Strategy) -> Next {
+        let candidates: SmallVec<[Candidate<'_>; 8]> = (0..self.workers.len() as Worker)
+            .filter(|worker| self.is_enabled(*worker))
+            .map(|worker| Candidate { worker, next: &self.workers[worker as usize].pending })
+            .collect();
+        let chosen = match candidates.is_empty() {
+            true => None,
+            false => Some(strategy.choose(self.current, &candidates)),
+        };
+        drop(candidates);
+        match chosen {
+            Some(worker) => self.run(worker, 1),
+            None => self.nobody_can_run(),
+        }
+    }
+
+    fn nobody_can_run(&mut self) -> Next {
+        if self.workers.iter().all(|slot| slot.status == Status::Done) {
+            return Next::End;
+        }
+        let asleep = (0..self.workers.len() as Worker).any(|worker| self.is_enabled(worker));
+        if asleep {
+            self.cut = Some(Cut::Redundant);
+            return self.next_to_kill();
+        }
+        let waiting =
+            self.workers.iter().enumerate().filter(|(_, slot)| slot.status != Status::Done);
+        let earliest = waiting
+            .filter_map(|(index, slot)| Some((slot.deadline?, index as Worker)))
+            .min_by(|a, b| a.0.total_cmp(&b.0));
+        if let Some((_, worker)) = earliest {
+            self.time_out(worker);
+            let budget = if self.chooses || !self.sleepers.is_empty() { 1 } else { u32::MAX };
+            return self.run(worker, budget);
+        }
+        self.note_pending();
+        self.cut = Some(Cut::Deadlock);
+        self.next_to_kill()
+    }
+
+    /// Lets the time jump to the deadline of this worker, if it has one.
+    fn time_out(&mut self, worker: Worker) -> bool {
+        let slot = &mut self.workers[worker as usize];
+        let Some(deadline) = slot.deadline else { return false };
+        self.clock = self.clock.max(deadline);
+        slot.timed_out = true;
+        true
+    }
+
+    fn note_pending(&mut self) {
+        for (index, slot) in self.workers.iter().enumerate() {
+            if slot.status == Status::Paused {
+                let accesses = slot.pending.to_vec();
+                self.trace.pending.push(Pending { worker: index as Worker, accesses });
+            }
+        }
+    }
+
+    fn run(&mut self, worker: Worker, budget: u32) -> Next {
+        self.current = Some(worker);
+        self.budget = budget;
+        Next::Run(worker)
+    }
+
+    /// Ends the workers of an execution that is given up, one by one.
+    fn next_to_kill(&mut self) -> Next {
+        for (index, slot) in self.workers.iter_mut().enumerate() {
+            match slot.status {
+                Status::New => slot.status = Status::Done,
+                Status::Paused => {
+                    slot.killed = true;
+                    self.current = Some(index as Worker);
+                    return Next::Run(index as Worker);
+                }
+                Status::Done => {}
+            }
+        }
+        Next::End
+    }
+
+    /// The worker of each event: the schedule.
+    pub fn schedule(&self) -> Vec<Worker> {
+        self.trace.events().iter().map(|event| event.worker).collect()
+    }
+}
+
+impl Default for Execution {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Is an event with accesses `event` dependent with a step of another worker
+/// that touches `step`, with `kinds` as they were when the step was explored?
+fn depends(event: &[Access], step: &[Access], kinds: &[Kind]) -> bool {
+    if step.len() != kinds.len() {
+        return true;
+    }
+    event.iter().any(|a| {
+        a.kind == Kind::Advance
+            || step.iter().zip(kinds).any(|(b, kind)| {
+                let known = a.loc == b.loc && b.kind.is_memory() | kind.is_memory();
+                known && a.kind.conflicts(*kind)
+            })
+    })
+}
+
+/// The segments of a schedule.
+pub fn segments(schedule: &[Worker]) -> Vec<Segment> {
+    let mut segments: Vec<Segment> = vec![];
+    for worker in schedule {
+        match segments.last_mut() {
+            Some(last) if last.worker == *worker => last.events += 1,
+            _ => segments.push(Segment { worker: *worker, events: 1 }),
+        }
+    }
+    segments
+}

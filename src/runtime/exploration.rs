@@ -1,0 +1,545 @@
+//! One exploration: executions of Python workers, their verdicts, and what is
+//! told of a failure.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use super::carrier::Lent;
+use super::execution::{Cut, Next, Site, Status, segments};
+use super::session::{self, Files, Signals};
+use crate::interp::call::call;
+use crate::interp::error::{self, Raised};
+use crate::interp::fiber::Fiber;
+use crate::interp::object::{Obj, Owned};
+use crate::interp::thread_state::worker_identity;
+use crate::interp::{primitives, threads, tracer};
+use crate::observe::location::Field;
+use crate::strategy::{Plan, Strategy};
+use crate::trace::{Kind, Loc, Worker};
+
+/// What is explored, and within which limits.
+pub struct Job {
+    /// Makes the state of one execution.
+    pub setup: Owned,
+    /// The workers; each gets the state.
+    pub workers: Vec<Owned>,
+    /// Is the final state right?
+    pub invariant: Owned,
+    /// Which files are traced.
+    pub files: Files,
+    /// At most so many executions.
+    pub max_executions: Option<u64>,
+    /// At most so many events in one execution.
+    pub max_events: usize,
+    /// One execution may take so long.
+    pub run_time: Duration,
+    /// The whole may take so long.
+    pub total_time: Option<Duration>,
+    /// End at the first failure?
+    pub stop_on_first: bool,
+    /// How often the first failure is replayed.
+    pub reproductions: u32,
+}
+
+/// How one execution ended.
+pub enum Verdict {
+    /// The invariant held.
+    Holds,
+    /// Something was wrong.
+    Fails(Violation),
+    /// It was cut off, and is not judged.
+    Cut(Cut),
+    /// Setup raised, or something that is not about the workers: the exploration ends.
+    Broken(Owned),
+}
+
+/// What was wrong.
+pub enum Violation {
+    /// The invariant returned something false.
+    Invariant,
+    /// The invariant raised.
+    InvariantError(Owned),
+    /// A worker raised.
+    Exception(Worker, Owned),
+    /// Nobody could run.
+    Deadlock(Vec<Blocked>),
+}
+
+impl Violation {
+    /// Its name in what Python is told.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Violation::Invariant => "invariant",
+            Violation::InvariantError(_) => "invariant_error",
+            Violation::Exception(..) => "exception",
+            Violation::Deadlock(_) => "deadlock",
+        }
+    }
+}
+
+/// A worker of a deadlock.
+pub struct Blocked {
+    /// Who waits.
+    pub worker: Worker,
+    /// For what: "lock", "join".
+    pub waits_for: &'static str,
+    /// The location, or the worker that is joined.
+    pub loc: Loc,
+    /// Its type.
+    pub type_name: String,
+    /// Who holds it.
+    pub holder: Option<Worker>,
+    /// Where it waits.
+    pub site: Site,
+    /// What it holds itself.
+    pub holds: Vec<Loc>,
+}
+
+/// An event of a failing execution, as people are told of it.
+pub struct Told {
+    /// Who.
+    pub worker: Worker,
+    /// Where.
+    pub site: Site,
+    /// What.
+    pub accesses: Vec<ToldAccess>,
+}
+
+/// An access of such an event.
+pub struct ToldAccess {
+    /// What was done.
+    pub kind: Kind,
+    /// To which location.
+    pub loc: Loc,
+    /// Type of the object.
+    pub type_name: String,
+    /// Which part of it.
+    pub field: String,
+    /// The value, where it is known.
+    pub value: Option<String>,
+}
+
+/// A failing execution.
+pub struct Failure {
+    /// What was wrong.
+    pub violation: Violation,
+    /// Number of the execution, from 1.
+    pub execution: u64,
+    /// The worker of each event.
+    pub schedule: Vec<Worker>,
+    /// The events.
+    pub events: Vec<Told>,
+}
+
+/// What an exploration found.
+#[derive(Default)]
+pub struct Outcome {
+    /// Executions that were played to their end.
+    pub executions: u64,
+    /// Number and schedule of every failing execution that was met.
+    pub failures: Vec<(u64, Vec<Worker>)>,
+    /// The first of them.
+    pub failure: Option<Failure>,
+    /// Was the whole space covered?
+    pub exhaustive: bool,
+    /// The limit that ended the search.
+    pub limit: Option<&'static str>,
+    /// Why an execution could not be judged.
+    pub inconclusive: Option<&'static str>,
+    /// Replays of the first failure, and how many failed again.
+    pub reproduced: (u32, u32),
+    /// An exception of setup, to be raised again.
+    pub raised: Option<Owned>,
+    /// All events of all executions.
+    pub events: u64,
+    /// Events of traced code that were seen in the first execution.
+    pub traced: bool,
+    /// Two executions of one prefix differed at this event.
+    pub diverged: Option<usize>,
+    /// Nanoseconds in setup and invariant, in workers, in the engine.
+    pub nanoseconds: [u64; 3],
+}
+
+type Ends = Rc<RefCell<Vec<Option<Owned>>>>;
+
+/// Explores `job` with `strategy`, on the carrier, where the caller's thread
+/// state is attached.
+pub fn explore(
+    job: &Job,
+    strategy: &mut dyn Strategy,
+    lent: &Lent,
+    signals: &Arc<Signals>,
+) -> Outcome {
+    session::set_signals(signals.clone());
+    session::select_files(job.files.clone());
+    primitives::stand_for(lent.identity());
+    let mut outcome = Outcome::default();
+    let ready = primitives::intercept().and_then(|()| tracer::start());
+    match ready {
+        Ok(()) => {
+            Explorer { job, lent, signals, active: threads::active() }
+                .search(strategy, &mut outcome);
+        }
+        Err(Raised) => outcome.raised = error::take(),
+    }
+    if tracer::stop().is_err() && outcome.raised.is_none() {
+        outcome.raised = error::take();
+    }
+    primitives::stand_for(0);
+    outcome
+}
+
+struct Explorer<'a> {
+    job: &'a Job,
+    lent: &'a Lent,
+    signals: &'a Arc<Signals>,
+    active: Option<threads::ActiveThreads>,
+}
+
+impl Explorer<'_> {
+    fn search(&self, strategy: &mut dyn Strategy, outcome: &mut Outcome) {
+        let deadline = self.job.total_time.map(|limit| Instant::now() + limit);
+        session::with(|execution| execution.max_events = self.job.max_events);
+        let mut first = true;
+        loop {
+            let since = Instant::now();
+            let plan = session::with(|execution| {
+                strategy.next_plan((!first).then_some(&execution.trace)).cloned()
+            });
+            first = false;
+            outcome.nanoseconds[2] += since.elapsed().as_nanos() as u64;
+            let Some(plan) = plan else {
+                outcome.exhaustive = outcome.limit.is_none() && outcome.inconclusive.is_none();
+                break;
+            };
+            if self.job.max_executions.is_some_and(|most| outcome.executions >= most) {
+                outcome.limit = Some("max_executions");
+                break;
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                outcome.limit = Some("total_timeout");
+                break;
+            }
+            let verdict = self.run(&plan, strategy, outcome);
+            let goes_on = self.judge(verdict, outcome);
+            self.clean_up();
+            if !goes_on {
+                break;
+            }
+        }
+        if outcome.failure.is_some() && outcome.raised.is_none() {
+            self.reproduce(strategy, outcome);
+        }
+        let kept = session::with(|execution| execution.locations.clear());
+        drop(kept);
+    }
+
+    /// Books a verdict. Does the search go on?
+    fn judge(&self, verdict: Verdict, outcome: &mut Outcome) -> bool {
+        match verdict {
+            Verdict::Holds => {
+                outcome.executions += 1;
+                true
+            }
+            Verdict::Fails(violation) => {
+                outcome.executions += 1;
+                let schedule = session::with(|execution| execution.schedule());
+                outcome.failures.push((outcome.executions, schedule.clone()));
+                if outcome.failure.is_none() {
+                    outcome.failure = Some(Failure {
+                        violation,
+                        execution: outcome.executions,
+                        schedule,
+                        events: told(),
+                    });
+                }
+                !self.job.stop_on_first
+            }
+            Verdict::Cut(cut) => {
+                match cut {
+                    // Counted by the engine; nothing is lost.
+                    Cut::Redundant => return true,
+                    Cut::Branches => outcome.inconclusive = Some("max_branches"),
+                    Cut::RunTime => outcome.inconclusive = Some("timeout_per_run"),
+                    Cut::Stuck => outcome.inconclusive = Some("deadlock_timeout"),
+                    Cut::Interrupted => outcome.limit = Some("total_timeout"),
+                    Cut::Deadlock => {}
+                }
+                false
+            }
+            Verdict::Broken(exception) => {
+                outcome.raised = Some(exception);
+                false
+            }
+        }
+    }
+
+    /// One execution by plan.
+    fn run(&self, plan: &Plan, strategy: &mut dyn Strategy, outcome: &mut Outcome) -> Verdict {
+        let since = Instant::now();
+        let state = match call(self.job.setup.borrow(), &[]) {
+            Ok(state) => state,
+            Err(Raised) => return broken(),
+        };
+        let prepared = Instant::now();
+        let ends: Ends = Rc::new(RefCell::new((0..self.job.workers.len()).map(|_| None).collect()));
+        let chooses = strategy.chooses();
+        session::with(|execution| execution.begin(plan, self.job.workers.len(), chooses));
+        let ran = self.play(&state, &ends, strategy);
+        let played = Instant::now();
+        outcome.nanoseconds[0] += (prepared - since).as_nanos() as u64;
+        outcome.nanoseconds[1] += (played - prepared).as_nanos() as u64;
+        let (cut, events, diverged) = session::with(|execution| {
+            (execution.cut, execution.trace.len() as u64, execution.diverged)
+        });
+        outcome.events += events;
+        outcome.traced |= events > 0;
+        outcome.diverged = outcome.diverged.or(diverged);
+        if let Err(problem) = ran {
+            error::runtime_error(&format!("no stack for a fiber: {problem}"));
+            return broken();
+        }
+        let verdict = self.verdict(cut, &state, &ends);
+        outcome.nanoseconds[0] += played.elapsed().as_nanos() as u64;
+        verdict
+    }
+
+    fn verdict(&self, cut: Option<Cut>, state: &Owned, ends: &Ends) -> Verdict {
+        match cut {
+            Some(Cut::Deadlock) => return Verdict::Fails(Violation::Deadlock(blocked())),
+            Some(cut) => return Verdict::Cut(cut),
+            None => {}
+        }
+        let exception = ends
+            .borrow_mut()
+            .iter_mut()
+            .enumerate()
+            .find_map(|(index, end)| Some((index as Worker, end.take()?)));
+        if let Some((worker, exception)) = exception {
+            return Verdict::Fails(Violation::Exception(worker, exception));
+        }
+        let truth = call(self.job.invariant.borrow(), &[state.borrow()])
+            .and_then(|result| crate::interp::redirect::is_true(result.borrow()));
+        match truth {
+            Ok(true) => Verdict::Holds,
+            Ok(false) => Verdict::Fails(Violation::Invariant),
+            Err(Raised) => match error::take() {
+                Some(exception) => Verdict::Fails(Violation::InvariantError(exception)),
+                None => Verdict::Fails(Violation::Invariant),
+            },
+        }
+    }
+
+    /// Lets the workers run until all have ended.
+    fn play(&self, state: &Owned, ends: &Ends, strategy: &mut dyn Strategy) -> std::io::Result<()> {
+        let mut fibers: Vec<Option<Fiber>> = vec![];
+        let mut lent = true;
+        let deadline = Instant::now() + self.job.run_time;
+        let mut problem = Ok(());
+        let mut turns = 0u32;
+        loop {
+            session::poll_signals();
+            turns = turns.wrapping_add(1);
+            if turns % 64 == 0 && Instant::now() > deadline {
+                session::with(|execution| execution.cut.get_or_insert(Cut::RunTime).to_owned());
+            }
+            let Next::Run(worker) = session::with(|execution| execution.next(strategy)) else {
+                break;
+            };
+            let index = worker as usize;
+            if fibers.len() <= index {
+                fibers.resize_with(index + 1, || None);
+            }
+            if fibers[index].is_none() {
+                match self.start(worker, state, ends) {
+                    Ok(fiber) => fibers[index] = Some(fiber),
+                    Err(error) => {
+                        problem = Err(error);
+                        session::with(|execution| {
+                            execution.finish(worker);
+                            execution.cut.get_or_insert(Cut::Interrupted);
+                        });
+                        continue;
+                    }
+                }
+            }
+            let Some(fiber) = fibers[index].as_mut() else { continue };
+            self.signals.identity.store(fiber.state().identity(), Relaxed);
+            self.signals.in_worker.store(1, Relaxed);
+            session::set_running(Some(worker));
+            if std::mem::take(&mut lent) {
+                fiber.attach();
+                self.lent.give_back();
+            }
+            fiber.resume();
+            session::set_running(None);
+            if fiber.is_idle() {
+                session::with(|execution| execution.finish(worker));
+            }
+        }
+        self.signals.in_worker.store(0, Relaxed);
+        if !lent {
+            self.lent.switch_to();
+        }
+        fibers.into_iter().flatten().for_each(Fiber::retire);
+        problem
+    }
+
+    fn start(&self, worker: Worker, state: &Owned, ends: &Ends) -> std::io::Result<Fiber> {
+        let mut fiber = Fiber::take()?;
+        fiber.state().set_identity(worker_identity(worker as usize + 1));
+        let (callable, state) = (self.job.workers[worker as usize].clone(), state.clone());
+        let (ends, thread) = (ends.clone(), fiber.state());
+        fiber.assign(Box::new(move || {
+            tracer::enter_worker();
+            let result = call(callable.borrow(), &[state.borrow()]);
+            tracer::leave_worker();
+            match result {
+                Ok(value) => drop(value),
+                Err(Raised) => {
+                    let exception = error::take();
+                    let own = exception.filter(|e| !error::is_abandoned(e.borrow()));
+                    ends.borrow_mut()[worker as usize] = own;
+                }
+            }
+            drop((callable, state, ends));
+            thread.reset();
+        }));
+        Ok(fiber)
+    }
+
+    /// Drops what an execution has kept, and the threads it pretended to be.
+    fn clean_up(&self) {
+        let kept = session::with(|execution| execution.locations.clear());
+        drop(kept);
+        if let Some(active) = &self.active {
+            active.purge(session::with(|execution| execution.workers.len()));
+        }
+    }
+
+    /// Replays the first failure, the first time with values.
+    fn reproduce(&self, strategy: &mut dyn Strategy, outcome: &mut Outcome) {
+        let Some(failure) = outcome.failure.as_mut() else { return };
+        let plan = Plan { segments: segments(&failure.schedule), sleep: vec![] };
+        let _ = strategy;
+        let mut replay = Fixed;
+        for attempt in 0..self.job.reproductions.max(1) {
+            session::with(|execution| execution.values = (attempt == 0).then(Vec::new));
+            let mut side = Outcome::default();
+            let verdict = self.run(&plan, &mut replay, &mut side);
+            let same = matches!(&verdict, Verdict::Fails(violation)
+                if violation.name() == failure.violation.name());
+            if attempt == 0 && same {
+                failure.events = told();
+            }
+            if attempt < self.job.reproductions {
+                outcome.reproduced.0 += 1;
+                outcome.reproduced.1 += same as u32;
+            }
+            drop(verdict);
+            self.clean_up();
+            session::with(|execution| execution.values = None);
+        }
+    }
+}
+
+/// The strategy of a replay: it plans nothing itself.
+struct Fixed;
+
+impl Strategy for Fixed {
+    fn next_plan(&mut self, _last: Option<&crate::trace::Trace>) -> Option<&Plan> {
+        None
+    }
+}
+
+fn broken() -> Verdict {
+    Verdict::Broken(error::take().unwrap_or_else(Owned::none))
+}
+
+/// The workers that wait for good.
+fn blocked() -> Vec<Blocked> {
+    session::with(|execution| {
+        let held = |worker| {
+            let mut held: Vec<Loc> = execution
+                .resources
+                .iter()
+                .filter(|(_, resource)| resource.holder == Some(worker))
+                .map(|(loc, _)| *loc)
+                .collect();
+            held.sort_unstable();
+            held
+        };
+        let mut blocked = vec![];
+        for pending in &execution.trace.pending {
+            let slot = &execution.workers[pending.worker as usize];
+            let wanted = pending
+                .accesses
+                .iter()
+                .find(|access| matches!(access.kind, Kind::Acquire | Kind::Join));
+            let Some(wanted) = wanted else { continue };
+            let join = wanted.kind == Kind::Join;
+            let place = execution.locations.place(wanted.loc).filter(|_| !join);
+            blocked.push(Blocked {
+                worker: pending.worker,
+                waits_for: if join { "join" } else { "lock" },
+                loc: wanted.loc,
+                type_name: place.map_or_else(String::new, |p| p.object.borrow().type_name()),
+                holder: execution.resources.get(&wanted.loc).and_then(|r| r.holder),
+                site: slot.site,
+                holds: held(pending.worker),
+            });
+        }
+        blocked
+    })
+}
+
+/// The events of the last execution, told.
+fn told() -> Vec<Told> {
+    session::with(|execution| {
+        let mut next_value = 0;
+        let trace = &execution.trace;
+        let tell = |(event, site): (&crate::trace::Event, &Site)| {
+            let accesses = trace.accesses_of(event).iter().map(|access| {
+                let value = execution
+                    .values
+                    .as_ref()
+                    .and_then(|values| values.get(next_value).cloned().flatten());
+                next_value += 1;
+                let place = execution.locations.place(access.loc);
+                ToldAccess {
+                    kind: access.kind,
+                    loc: access.loc,
+                    type_name: place.map_or_else(String::new, |p| p.object.borrow().type_name()),
+                    field: place.map_or_else(String::new, |p| {
+                        field_text(p.object.borrow(), p.field, p.label.as_ref().map(Owned::borrow))
+                    }),
+                    value,
+                }
+            });
+            Told { worker: event.worker, site: *site, accesses: accesses.collect() }
+        };
+        trace.events().iter().zip(&execution.sites).map(tell).collect()
+    })
+}
+
+fn field_text(object: Obj<'_>, field: Field, label: Option<Obj<'_>>) -> String {
+    use crate::interp::containers::{Shape, shape};
+    match field {
+        Field::Key(_) => match (shape(object), label) {
+            (Shape::Other, Some(name)) => name.as_str().unwrap_or_default(),
+            (_, Some(key)) => format!("[{}]", key.safe_repr()),
+            (_, None) => "[?]".into(),
+        },
+        Field::Index(index) => format!("[{index}]"),
+        Field::Structure | Field::Order | Field::Unknown => "<structure>".into(),
+        Field::Whole => label.and_then(Obj::as_str).unwrap_or_default(),
+    }
+}
+
+/// Number of workers that never ran: nothing to explore.
+pub fn ran(status: &[Status]) -> usize {
+    status.iter().filter(|status| **status != Status::New).count()
+}

@@ -1,0 +1,160 @@
+//! Locks, as the scheduler sees them: a resource with one token. A worker that
+//! wants a held lock is disabled, it never spins.
+
+use smallvec::SmallVec;
+
+use super::execution::{Accesses, Execution, Resource};
+use super::session;
+use crate::interp::error::Result;
+use crate::interp::object::{Obj, Owned};
+use crate::interp::primitives;
+use crate::trace::{Access, Kind, Loc};
+
+/// The two kinds of locks of `_thread`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockKind {
+    /// `_thread.lock`.
+    Plain,
+    /// `_thread.RLock`.
+    Reentrant,
+}
+
+impl LockKind {
+    fn acquire(self) -> &'static str {
+        match self {
+            LockKind::Plain => "lock.acquire",
+            LockKind::Reentrant => "rlock.acquire",
+        }
+    }
+
+    fn release(self) -> &'static str {
+        match self {
+            LockKind::Plain => "lock.release",
+            LockKind::Reentrant => "rlock.release",
+        }
+    }
+}
+
+/// The location of a lock; asks the lock itself whether it is held when it is
+/// met for the first time.
+fn locate(execution: &mut Execution, kind: LockKind, lock: Obj<'_>) -> Loc {
+    let loc = session::whole(execution, lock);
+    if !execution.resources.contains_key(&loc) {
+        let tokens = !primitives::is_locked(kind, lock) as u32;
+        execution.resources.insert(loc, Resource { tokens, holder: None, depth: 0 });
+        if tokens != 1 {
+            execution.trace.set_tokens(loc, tokens);
+        }
+    }
+    loc
+}
+
+/// `lock.acquire(blocking, timeout)`.
+pub fn acquire(
+    kind: LockKind,
+    lock: Obj<'_>,
+    blocking: bool,
+    timeout: Option<f64>,
+) -> Result<bool> {
+    if session::is_killed() || kind == LockKind::Reentrant && primitives::is_mine(lock) {
+        return acquire_unseen(kind, lock);
+    }
+    let waits = blocking && timeout != Some(0.0);
+    if let (true, Some(timeout)) = (waits, timeout) {
+        session::with(|execution| {
+            let deadline = execution.clock + timeout;
+            if let Some(current) = execution.current() {
+                execution.workers[current as usize].deadline = Some(deadline);
+            }
+        });
+    }
+    loop {
+        let mut can = true;
+        let timed_out = session::step(kind.acquire(), |execution| {
+            let loc = locate(execution, kind, lock);
+            can = waits || execution.resources[&loc].tokens > 0;
+            let way = match (waits, can) {
+                (true, _) => Kind::Acquire,
+                (false, true) => Kind::TryAcquire,
+                (false, false) => Kind::Read,
+            };
+            session::access(loc, way)
+        })?;
+        if timed_out {
+            let loc = session::with(|execution| locate(execution, kind, lock));
+            let both = [Access { loc, kind: Kind::Advance }, Access { loc, kind: Kind::Read }];
+            session::record(kind.acquire(), &both);
+            return Ok(false);
+        }
+        if !can {
+            return Ok(false);
+        }
+        if primitives::try_acquire(kind, lock)? {
+            return Ok(true);
+        }
+        if !waits {
+            return Ok(false);
+        }
+        // Somebody who is not a worker holds it after all.
+        session::with(|execution| {
+            let loc = locate(execution, kind, lock);
+            if let Some(resource) = execution.resources.get_mut(&loc) {
+                resource.tokens = 0;
+                resource.holder = None;
+            }
+        });
+    }
+}
+
+/// An acquisition that is no event: a worker that holds the lock takes it once
+/// more, or a worker that is being unwound wants one for its clean-up.
+fn acquire_unseen(kind: LockKind, lock: Obj<'_>) -> Result<bool> {
+    if primitives::try_acquire(kind, lock)? {
+        return Ok(true);
+    }
+    session::step(kind.acquire(), |_| Accesses::new()).map(|_| false)
+}
+
+/// `lock.release()`.
+pub fn release(kind: LockKind, lock: Obj<'_>) -> Result<()> {
+    if session::is_killed() || kind == LockKind::Reentrant && !ends_hold(lock) {
+        return primitives::release_now(kind, lock);
+    }
+    session::step(kind.release(), |execution| {
+        let loc = locate(execution, kind, lock);
+        // Releasing a free lock is an error of the program, and a read of the lock.
+        let held = execution.resources[&loc].tokens == 0;
+        session::access(loc, if held { Kind::Release } else { Kind::Read })
+    })?;
+    primitives::release_now(kind, lock)
+}
+
+/// Would one release give the re-entrant lock up?
+fn ends_hold(lock: Obj<'_>) -> bool {
+    primitives::is_mine(lock) && primitives::depth(lock) == 1
+}
+
+/// `RLock._release_save()`: gives it up whatever its depth.
+pub fn release_save(lock: Obj<'_>) -> Result<Owned> {
+    if !session::is_killed() && primitives::is_mine(lock) {
+        session::step(LockKind::Reentrant.release(), |execution| {
+            let loc = locate(execution, LockKind::Reentrant, lock);
+            session::access(loc, Kind::Release)
+        })?;
+    }
+    primitives::release_all(lock)
+}
+
+/// `RLock._acquire_restore(state)`: takes it back as often as it was held.
+pub fn acquire_restore(lock: Obj<'_>, depth: u32) -> Result<()> {
+    acquire(LockKind::Reentrant, lock, true, None)?;
+    for _ in 1..depth {
+        primitives::try_acquire(LockKind::Reentrant, lock)?;
+    }
+    Ok(())
+}
+
+/// No accesses.
+pub fn nothing() -> Accesses {
+    SmallVec::new()
+}

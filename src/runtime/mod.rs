@@ -1,0 +1,8 @@
+//! Running workers: one execution at a time, strictly by plan.
+
+pub mod carrier;
+pub mod execution;
+pub mod exploration;
+pub mod locations;
+pub mod locks;
+pub mod session;

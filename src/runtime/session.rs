@@ -1,0 +1,294 @@
+//! The session of the carrier thread: what the interpreter's callbacks talk to
+//! while workers run.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+
+use smallvec::SmallVec;
+
+use super::execution::{Accesses, Cut, Execution, Site, Turn};
+use crate::interp::code::{self, Code, Instruction};
+use crate::interp::error::{self, Raised, Result};
+use crate::interp::fiber;
+use crate::interp::frame::Frame;
+use crate::interp::object::Obj;
+use crate::observe::instruction::observe;
+use crate::observe::location::{Field, Sink, Touch};
+use crate::trace::{Access, Kind, Loc, Worker};
+
+/// What the caller's thread and the carrier tell each other.
+#[derive(Debug, Default)]
+pub struct Signals {
+    /// Grows whenever a worker reaches a scheduling point.
+    pub progress: AtomicU64,
+    /// Set by the caller: give up (a [`Cut`], plus one).
+    pub interrupt: AtomicU8,
+    /// Is a worker running (and not setup or invariant)?
+    pub in_worker: AtomicU8,
+    /// Identity of the worker that runs.
+    pub identity: AtomicUsize,
+}
+
+impl Signals {
+    /// Asks the carrier to give the current execution up.
+    pub fn interrupt(&self, cut: Cut) {
+        let code = match cut {
+            Cut::Stuck => 1,
+            Cut::RunTime => 2,
+            _ => 3,
+        };
+        self.interrupt.store(code, Ordering::Relaxed);
+    }
+
+    fn asked(&self) -> Option<Cut> {
+        match self.interrupt.load(Ordering::Relaxed) {
+            0 => None,
+            1 => Some(Cut::Stuck),
+            2 => Some(Cut::RunTime),
+            _ => Some(Cut::Interrupted),
+        }
+    }
+}
+
+/// After so many attempts to end it, a worker is left where it is.
+const MOST_KILLS: u32 = 50;
+
+thread_local! {
+    static EXECUTION: RefCell<Execution> = RefCell::new(Execution::new());
+    static RUNNING: Cell<Option<Worker>> = const { Cell::new(None) };
+    static KILLS: Cell<u32> = const { Cell::new(0) };
+    static SIGNALS: RefCell<Arc<Signals>> = RefCell::new(Arc::default());
+}
+
+/// The worker whose code runs on this OS thread now, if any.
+#[inline]
+pub fn running() -> Option<Worker> {
+    RUNNING.get()
+}
+
+/// Notes which worker's code runs from now on.
+pub fn set_running(worker: Option<Worker>) {
+    RUNNING.set(worker);
+    KILLS.set(0);
+}
+
+/// Connects the session to the caller that waits for it.
+pub fn set_signals(signals: Arc<Signals>) {
+    SIGNALS.set(signals);
+}
+
+/// The execution of this OS thread.
+pub fn with<T>(work: impl FnOnce(&mut Execution) -> T) -> T {
+    EXECUTION.with_borrow_mut(work)
+}
+
+/// Touches of one instruction.
+struct Touches<'a>(SmallVec<[Touch<'a>; 6]>);
+
+impl<'a> Sink<'a> for Touches<'a> {
+    #[inline]
+    fn touch(&mut self, touch: Touch<'a>) {
+        self.0.push(touch);
+    }
+}
+
+/// An instruction of traced code is about to run. An error means: raise.
+#[inline]
+pub fn instruction<'a>(
+    instruction: Instruction,
+    code: Code<'a>,
+    frame: Frame<'a>,
+    site: impl Fn() -> Site,
+) -> Result<()> {
+    let Some(worker) = running() else { return Ok(()) };
+    loop {
+        let mut touches = Touches(SmallVec::new());
+        observe(instruction, code, frame, &mut touches);
+        if touches.0.is_empty() {
+            return Ok(());
+        }
+        let turn = EXECUTION.with(|cell| {
+            // Taken already: a finaliser runs while the tables are in use.
+            let Ok(mut execution) = cell.try_borrow_mut() else { return Some(Turn::Go) };
+            let execution = &mut *execution;
+            if execution.workers[worker as usize].killed {
+                return None;
+            }
+            let accesses: Accesses = touches
+                .0
+                .iter()
+                .map(|touch| Access { loc: execution.locations.number(touch), kind: touch.kind })
+                .collect();
+            let turn = execution.before_event(&accesses, site());
+            if turn == Turn::Go && execution.values.is_some() {
+                note_values(execution, &touches.0);
+            }
+            Some(turn)
+        });
+        match turn {
+            Some(Turn::Go) => return Ok(()),
+            Some(Turn::Wait) => wait()?,
+            None => return tolerate_or_kill(),
+        }
+    }
+}
+
+#[cold]
+fn note_values(execution: &mut Execution, touches: &[Touch<'_>]) {
+    if let Some(values) = &mut execution.values {
+        values.extend(touches.iter().map(|touch| touch.value.map(Obj::safe_repr)));
+    }
+}
+
+/// A killed worker may clean up; one that goes on and on is raised at again.
+fn tolerate_or_kill() -> Result<()> {
+    thread_local!(static EVENTS: Cell<u32> = const { Cell::new(0) });
+    EVENTS.set(EVENTS.get() + 1);
+    if EVENTS.get() % 4096 == 0 { Err(kill()) } else { Ok(()) }
+}
+
+/// Gives the turn away, until the worker is resumed.
+fn wait() -> Result<()> {
+    let Some(worker) = running() else { return Ok(()) };
+    fiber::suspend();
+    if with(|execution| execution.workers[worker as usize].killed) { Err(kill()) } else { Ok(()) }
+}
+
+/// Raises the exception that unwinds an abandoned worker.
+fn kill() -> Raised {
+    KILLS.set(KILLS.get() + 1);
+    if KILLS.get() > MOST_KILLS {
+        // It swallows every exception: leave it where it is, for good.
+        with(|execution| {
+            if let Some(worker) = execution.current() {
+                execution.finish(worker);
+            }
+        });
+        fiber::suspend();
+    }
+    error::abandoned()
+}
+
+/// A visible step of the running worker that is not an instruction: an
+/// intercepted primitive. `accesses` says what it would do now; it is asked
+/// again after each wait. `Ok(true)`: the step's wait has timed out.
+pub fn step(
+    what: &'static str,
+    mut accesses: impl FnMut(&mut Execution) -> Accesses,
+) -> Result<bool> {
+    let Some(worker) = running() else { return Ok(false) };
+    let site = caller(what);
+    loop {
+        let turn = with(|execution| {
+            let slot = &mut execution.workers[worker as usize];
+            if slot.killed {
+                return None;
+            }
+            if std::mem::take(&mut slot.timed_out) {
+                slot.deadline = None;
+                return Some((Turn::Go, true));
+            }
+            let now = accesses(execution);
+            let turn = execution.before_event(&now, site);
+            if turn == Turn::Go {
+                execution.workers[worker as usize].deadline = None;
+                if let Some(values) = &mut execution.values {
+                    values.extend(now.iter().map(|_| None));
+                }
+            }
+            Some((turn, false))
+        });
+        match turn {
+            Some((Turn::Go, timed_out)) => return Ok(timed_out),
+            Some((Turn::Wait, _)) => wait()?,
+            None => return Err(kill()),
+        }
+    }
+}
+
+/// Records a step that happens without being chosen: the end of a timed wait.
+pub fn record(what: &'static str, accesses: &[Access]) {
+    let site = caller(what);
+    with(|execution| {
+        execution.record(accesses, site);
+        if let Some(values) = &mut execution.values {
+            values.extend(accesses.iter().map(|_| None));
+        }
+    });
+}
+
+/// Is the running worker being unwound?
+pub fn is_killed() -> bool {
+    running().is_some_and(|worker| with(|execution| execution.workers[worker as usize].killed))
+}
+
+/// The number of the location that stands for an object as a whole.
+pub fn whole(execution: &mut Execution, object: Obj<'_>) -> Loc {
+    execution.locations.of(object, Field::Whole, None)
+}
+
+/// One access.
+pub fn access(loc: Loc, kind: Kind) -> Accesses {
+    SmallVec::from_slice(&[Access { loc, kind }])
+}
+
+/// Where the innermost traced frame stands; else the innermost one.
+fn caller(what: &'static str) -> Site {
+    let mut innermost = None;
+    for (code, offset) in crate::interp::frame::stack().take(64) {
+        let Some(table) = code.table() else { continue };
+        let site = Site { code: table.id, offset: offset as u32, what };
+        code::remember(code, table.id);
+        if table.traced.get() {
+            return site;
+        }
+        innermost.get_or_insert(site);
+    }
+    innermost.unwrap_or(Site { code: u32::MAX, offset: 0, what })
+}
+
+/// Called before each execution and between its events: has the caller asked to
+/// stop?
+pub fn poll_signals() {
+    SIGNALS.with_borrow(|signals| {
+        signals.progress.fetch_add(1, Ordering::Relaxed);
+        if let Some(cut) = signals.asked() {
+            with(|execution| {
+                execution.cut.get_or_insert(cut);
+            });
+        }
+    });
+}
+
+thread_local! {
+    static FILES: RefCell<Files> = RefCell::default();
+}
+
+/// Which files are traced.
+#[derive(Debug, Default, Clone)]
+pub struct Files {
+    /// Directories whose files are not (the standard library, site-packages,
+    /// frontrun itself).
+    pub excluded: Vec<String>,
+    /// Beginnings of paths that are traced all the same.
+    pub included: Vec<String>,
+}
+
+/// Selects the files to trace from now on.
+pub fn select_files(files: Files) {
+    FILES.set(files);
+    crate::interp::tracer::new_selection();
+}
+
+/// Does this code belong to a traced file?
+pub fn is_traced(code: Code<'_>) -> bool {
+    let name = code.filename();
+    if name.starts_with("<frozen") || name == "<__array_function__ internals>" {
+        return false;
+    }
+    FILES.with_borrow(|files| {
+        files.included.iter().any(|start| name.starts_with(start.as_str()))
+            || !files.excluded.iter().any(|start| name.starts_with(start.as_str()))
+    })
+}
