@@ -1,0 +1,449 @@
+"""What the native core reports about a failing execution, explained.
+
+The core speaks of code objects, byte offsets and numbered locations; here they become
+files, lines and names. The writing itself is done by `frontrun._trace_format`.
+"""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sysconfig
+import textwrap
+import traceback
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from types import CodeType, TracebackType
+from typing import Literal, TypedDict
+
+from frontrun._trace_format import (
+    WIDTH,
+    ConflictInfo,
+    Layout,
+    Namer,
+    Row,
+    TraceEvent,
+    classify,
+    found_after,
+    function_name,
+    interleaving,
+    label_locations,
+    location_of,
+    namer,
+    paragraphs,
+    reproduction,
+    shared_locations,
+    show_place,
+    wrap,
+)
+from frontrun.common import Access, Blocked, Race
+
+__all__ = ["Failure", "WaitingWorker", "deadlock", "explain", "races"]
+
+Labels = Mapping[Hashable, str]
+
+NativeAccess = tuple[str, int, str, str, str | None]
+"""Kind (``read``, ``write``, ``acquire``, ``release``, ``tryacquire`` for an attempt that
+failed, ``start``, ``join``), location (for ``start`` and ``join`` the other worker), type name,
+field (``"value"``, ``"['k']"``, ``"<structure>"``, ``""`` for locks), value as text."""
+
+NativeEvent = tuple[int, CodeType | None, int, str, Sequence[NativeAccess]]
+"""Worker, code, offset of the instruction in bytes, operation, what it accessed."""
+
+
+class WaitingWorker(TypedDict):
+    """A worker that is blocked for ever."""
+
+    worker: int
+    waits_for: str
+    loc: int
+    type_name: str
+    holder: int | None
+    code: CodeType | None
+    offset: int
+    holds: Sequence[int]
+
+
+class Failure(TypedDict):
+    """A failing execution as the native core reports it."""
+
+    kind: Literal["invariant", "exception", "deadlock", "invariant_error"]
+    execution: int
+    schedule: Sequence[int]
+    events: Sequence[NativeEvent]
+    exception: tuple[int, BaseException] | None
+    error: BaseException | None
+    blocked: Sequence[WaitingWorker]
+    worker_names: Sequence[str]
+
+
+def explain(
+    failure: Failure,
+    *,
+    num_explored: int,
+    reproduction_attempts: int = 0,
+    reproduction_successes: int = 0,
+    invariant_desc: str | None = None,
+    notes: Iterable[str] = (),
+    max_lines: int = 30,
+) -> str:
+    """The failure in words.
+
+    Args:
+        failure: what the core reported.
+        num_explored: executions in the whole exploration.
+        reproduction_attempts: how often the schedule was replayed; 0 leaves that out.
+        reproduction_successes: how many of these failed again.
+        invariant_desc: what should have held, when the invariant says.
+        notes: further paragraphs, put before the reproduction.
+        max_lines: limit on the number of source lines shown.
+    """
+    name = namer(failure["worker_names"])
+    trace = _shown_events(failure)
+    labels = _labels(failure, trace)
+    if failure["kind"] == "deadlock":
+        what = "Deadlock"
+        story = _tell_deadlock(failure, trace, name, labels)
+        in_order = bool(trace) and not _cycle(failure["blocked"])
+    else:
+        what = "Race condition"
+        story = _tell_exception(failure, name)
+        if trace:
+            story += _tell_race(trace, name, labels)
+        elif failure["kind"] == "exception":
+            what = "Exception"
+        in_order = True
+    return paragraphs(
+        [
+            found_after(what, failure["execution"], num_explored),
+            *story,
+            interleaving(trace, name, labels, max_lines) if in_order else "",
+            _verdict(failure, invariant_desc),
+            *map(wrap, notes),
+            reproduction(reproduction_attempts, reproduction_successes),
+        ]
+    )
+
+
+def races(failure: Failure) -> list[Race]:
+    """The conflicting accesses of shared state that nothing puts in order.
+
+    Locks, and the start and join of a worker, put accesses in order. Accesses that repeat
+    at the same lines are listed once.
+    """
+    labels = _labels(failure, _shown_events(failure))
+    return list(
+        dict.fromkeys(
+            Race(labels[location_of(a)], _access(a), _access(b))
+            for a, b in _unordered(_trace_events(failure))
+        )
+    )
+
+
+def deadlock(failure: Failure) -> list[Blocked] | None:
+    """The workers that wait for ever; None when the failure is no deadlock."""
+    if failure["kind"] != "deadlock":
+        return None
+    name = namer(failure["worker_names"])
+    labels = _labels(failure, _shown_events(failure))
+    return [
+        Blocked(b["worker"], _goal(b, name, labels), b["holder"], *_place(b["code"], b["offset"]))
+        for b in failure["blocked"]
+    ]
+
+
+# From native events to trace events
+
+
+def _trace_events(failure: Failure) -> list[TraceEvent]:
+    """One event for each access of every kind."""
+    name = namer(failure["worker_names"])
+    return [
+        _trace_event(step, worker, code, offset, op, access, name)
+        for step, (worker, code, offset, op, accesses) in enumerate(failure["events"])
+        for access in accesses
+    ]
+
+
+def _trace_event(
+    step: int,
+    worker: int,
+    code: CodeType | None,
+    offset: int,
+    op: str | None,
+    access: NativeAccess,
+    name: Namer,
+) -> TraceEvent:
+    kind, loc, type_name, field, value = access
+    of_worker = kind in ("start", "join")
+    return TraceEvent(
+        step,
+        worker,
+        *_place(code, offset),
+        function_name(code) if code else "",
+        op,
+        kind,
+        name(loc) if of_worker else field,
+        None if of_worker else type_name,
+        location=_worker_location(loc) if of_worker else loc,
+        value=value,
+    )
+
+
+def _labels(failure: Failure, trace: Sequence[TraceEvent]) -> Labels:
+    return label_locations([*trace, *_waits(failure)])
+
+
+def _waits(failure: Failure) -> list[TraceEvent]:
+    """What blocked workers wait for, as events, so that it gets a label like the rest."""
+    return [
+        _trace_event(
+            len(failure["events"]),
+            b["worker"],
+            b["code"],
+            b["offset"],
+            None,
+            (b["waits_for"], b["loc"], b["type_name"], "", None),
+            namer(failure["worker_names"]),
+        )
+        for b in failure["blocked"]
+    ]
+
+
+def _place(code: CodeType | None, offset: int) -> tuple[str, int]:
+    """File and line of an instruction; ``("", 0)`` when it has none."""
+    if code is not None:
+        for start, end, line in code.co_lines():
+            if start <= offset < end and line is not None:
+                return code.co_filename, line
+    return "", 0
+
+
+def _access(event: TraceEvent) -> Access:
+    return Access(event.thread_id, event.access_type or "", event.filename, event.lineno)
+
+
+def _shown_events(failure: Failure) -> list[TraceEvent]:
+    """The accesses that matter: of shared state, and of the locks that have to do with it."""
+    events = _trace_events(failure)
+    shown = shared_locations(events)
+    for b in failure["blocked"]:
+        shown |= {b["loc"], *b["holds"]}
+    shown |= {lock for e, locks in _with_locks(events) if e.location in shown for lock in locks}
+    return [e for e in events if e.location in shown]
+
+
+def _with_locks(events: Iterable[TraceEvent]) -> Iterator[tuple[TraceEvent, set[Hashable]]]:
+    """Each read and write with the locks that its worker holds then."""
+    held: defaultdict[int, Counter[Hashable]] = defaultdict(Counter)
+    for e in events:
+        if e.access_type == "acquire":
+            held[e.thread_id][e.location] += 1
+        elif e.access_type == "release":
+            held[e.thread_id][e.location] = max(0, held[e.thread_id][e.location] - 1)
+        elif e.access_type in ("read", "write"):
+            yield e, set(+held[e.thread_id])
+
+
+def _unordered(events: Iterable[TraceEvent]) -> Iterator[tuple[TraceEvent, TraceEvent]]:
+    """Conflicting accesses without a happens-before relation, by vector clocks."""
+    clocks: defaultdict[Hashable, Counter[Hashable]] = defaultdict(Counter)  # workers, locks
+    latest: defaultdict[Hashable, dict[Access, tuple[int, TraceEvent]]] = defaultdict(dict)
+    for e in events:
+        me = _worker_location(e.thread_id)
+        mine, its = clocks[me], clocks[e.location]
+        if e.access_type in ("release", "start"):
+            mine[me] += 1
+            its |= mine
+        elif e.access_type == "acquire":
+            mine |= its
+        elif e.access_type == "join":
+            its[e.location] += 1
+            mine |= its
+        elif e.access_type in ("read", "write"):
+            for time, other in latest[e.location].values():
+                seen = mine[_worker_location(other.thread_id)] > time
+                changed = "write" in (e.access_type, other.access_type)
+                if changed and not seen and other.thread_id != e.thread_id:
+                    yield other, e
+            latest[e.location][_access(e)] = mine[me], e
+
+
+def _worker_location(worker: int) -> Hashable:
+    return "worker", worker
+
+
+# Telling it
+
+
+def _tell_race(trace: Sequence[TraceEvent], name: Namer, labels: Labels) -> list[str]:
+    """How the workers collided: preferably where nothing puts their accesses in order."""
+    racing = {location_of(a) for a, _ in _unordered(trace)}
+    conflict = classify([e for e in trace if location_of(e) in racing], name, labels)
+    if conflict.pattern == "unknown":
+        conflict = classify(trace, name, labels)
+    return [wrap(conflict.summary), wrap(_tell_locks(conflict, trace, name, labels))]
+
+
+def _tell_locks(
+    conflict: ConflictInfo, trace: Sequence[TraceEvent], name: Namer, labels: Labels
+) -> str:
+    """Which locks the workers held, when some did but none that protects all of them."""
+    held: dict[int, set[Hashable]] = {}  # locks held at every access of the worker
+    for e, locks in _with_locks(trace):
+        if e.location == conflict.location:
+            held[e.thread_id] = held.get(e.thread_id, locks) & locks
+    if not any(held.values()) or set.intersection(*held.values()):
+        return ""
+    by_worker = (
+        f"{name(worker)}: {' and '.join(sorted(labels[lock] for lock in locks)) or 'none'}"
+        for worker, locks in sorted(held.items())
+    )
+    return f"Locks held at {labels[conflict.location]}: {'; '.join(by_worker)}."
+
+
+def _tell_exception(failure: Failure, name: Namer) -> list[str]:
+    if failure["exception"] is None:
+        return []
+    worker, exception = failure["exception"]
+    return [_with_traceback(f"Exception in {name(worker)}: ", exception)]
+
+
+def _verdict(failure: Failure, invariant_desc: str | None) -> str:
+    if failure["kind"] == "invariant":
+        desc = f": {invariant_desc}" if invariant_desc else "."
+        return wrap(f"The invariant does not hold in the final state{desc}")
+    if failure["kind"] == "invariant_error" and failure["error"] is not None:
+        return _with_traceback("The invariant raised ", failure["error"])
+    return ""
+
+
+def _with_traceback(prefix: str, exception: BaseException) -> str:
+    """The message, and below it the lines of the user's code that led to it."""
+    message = "".join(traceback.format_exception_only(exception)).rstrip()
+    rows = [
+        _row(code.co_filename, line, f"in {function_name(code)}")
+        for code, line in _user_frames(exception.__traceback__)[-8:]
+    ]
+    layout = Layout(rows)
+    return "\n".join([prefix + message, *(line for row in rows for line in layout.lines(row))])
+
+
+def _user_frames(tb: TracebackType | None) -> list[tuple[CodeType, int]]:
+    frames = [(frame.f_code, line) for frame, line in traceback.walk_tb(tb)]
+    return [(code, line) for code, line in frames if _is_user_file(code.co_filename)]
+
+
+_OURS = os.path.dirname(__file__) + os.sep
+_STDLIB = sysconfig.get_path("stdlib") + os.sep
+
+
+def _is_user_file(filename: str) -> bool:
+    if filename.startswith(("<frozen ", _OURS)):
+        return False
+    return "site-packages" in filename or not filename.startswith(_STDLIB)
+
+
+def _tell_deadlock(
+    failure: Failure, trace: Sequence[TraceEvent], name: Namer, labels: Labels
+) -> list[str]:
+    blocked = failure["blocked"]
+    cycle = _cycle(blocked)
+    others = [b for b in blocked if b not in cycle]
+    acquired = {(e.thread_id, e.location): e for e in trace if e.access_type == "acquire"}
+    rows = {b["worker"]: _waiting_rows(b, acquired, name, labels) for b in blocked}
+    layout = Layout([row for some in rows.values() for row in some])
+
+    def block(b: WaitingWorker) -> str:
+        holds = " and ".join(labels[lock] for lock in b["holds"] if lock in labels)
+        head = (
+            f"  {name(b['worker'])} "
+            + (f"holds {holds}, " if holds else "")
+            + f"waits for {_goal(b, name, labels)}{_held_by(b, blocked, name)}"
+        )
+        place = show_place(*_place(b["code"], b["offset"]))
+        if place:
+            head += f" at {place}"
+        lines = [line for row in rows[b["worker"]] for line in layout.lines(row)]
+        return "\n".join([*textwrap.wrap(head, WIDTH, subsequent_indent="    "), *lines])
+
+    return [
+        wrap(_deadlock_sentence(cycle, name)),
+        *map(block, cycle),
+        "Also waiting for ever:" if cycle and others else "",
+        *map(block, others),
+    ]
+
+
+def _deadlock_sentence(cycle: Sequence[WaitingWorker], name: Namer) -> str:
+    match [name(b["worker"]) for b in cycle]:
+        case []:
+            return "No way out: nobody is left who could end these waits."
+        case [alone]:
+            return f"Self-deadlock: {alone} waits for what only {alone} itself could release."
+        case [first, second]:
+            return f"Circular wait: {first} and {second} each wait for the other."
+        case [*names, last]:
+            return f"Circular wait: {', '.join(names)} and {last} each wait for the next one."
+    raise AssertionError("a list has some length")
+
+
+def _cycle(blocked: Sequence[WaitingWorker]) -> list[WaitingWorker]:
+    """Workers of which each waits for what the next one holds; empty when there are none."""
+    by_worker = {b["worker"]: b for b in blocked}
+    for start in blocked:
+        path: list[WaitingWorker] = []
+        b: WaitingWorker | None = start
+        while b is not None and b not in path and not _awaits_notification(b):
+            path.append(b)
+            b = by_worker.get(b["holder"]) if b["holder"] is not None else None
+        if path and b is start:
+            return path
+    return []
+
+
+def _awaits_notification(b: WaitingWorker) -> bool:
+    """`threading.Condition.wait` waits for a lock that it made and took itself."""
+    code = b["code"]
+    return code is not None and code.co_qualname == "Condition.wait" and b["holder"] == b["worker"]
+
+
+def _waiting_rows(
+    b: WaitingWorker,
+    acquired: Mapping[tuple[int, Hashable], TraceEvent],
+    name: Namer,
+    labels: Labels,
+) -> list[Row]:
+    """Where a worker took what it holds, and where it waits."""
+    sites = [e for lock in b["holds"] if (e := acquired.get((b["worker"], lock)))]
+    sites.sort(key=lambda e: e.step_index)
+    filename, lineno = _place(b["code"], b["offset"])
+    return [
+        *(_row(e.filename, e.lineno, f"[acquired {labels[e.location]}]") for e in sites),
+        _row(filename, lineno, f"[waits for {_goal(b, name, labels)}]"),
+    ]
+
+
+def _row(filename: str, lineno: int, tag: str) -> Row:
+    return show_place(filename, lineno), linecache.getline(filename, lineno).strip(), tag
+
+
+def _goal(b: WaitingWorker, name: Namer, labels: Labels) -> str:
+    """What a worker waits for."""
+    if _awaits_notification(b):
+        return "a notification"
+    if b["waits_for"] == "join":
+        return f"the end of {name(b['loc'])}"
+    return labels[b["loc"]]
+
+
+def _held_by(b: WaitingWorker, blocked: Sequence[WaitingWorker], name: Namer) -> str:
+    """Who could end the wait, in parentheses; empty when that needs no saying."""
+    if b["waits_for"] == "join" or _awaits_notification(b):
+        return ""
+    if b["holder"] is None:
+        return " (held by no worker)"
+    if b["holder"] == b["worker"]:
+        return " (held by itself)"
+    ended = all(other["worker"] != b["holder"] for other in blocked)
+    return f" (held by {name(b['holder'])}{', which has ended' if ended else ''})"

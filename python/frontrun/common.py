@@ -1,0 +1,155 @@
+"""The values that every way of exploring takes and gives: schedules and results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+__all__ = ["Access", "Blocked", "InterleavingResult", "Race", "Schedule", "Step"]
+
+_LONGEST_SHOWN_SCHEDULE = 10
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a marker schedule: a worker passes a marker."""
+
+    execution_name: str
+    """Name of the worker that takes the step."""
+    marker_name: str
+    """The marker that it passes, as in ``# frontrun: marker_name``."""
+
+
+@dataclass
+class Schedule:
+    """The order in which workers pass their markers."""
+
+    steps: list[Step]
+
+
+@dataclass(frozen=True)
+class Access:
+    """One read or write of shared state."""
+
+    worker: int
+    kind: str
+    """``"read"`` or ``"write"``."""
+    filename: str
+    """Path of the source file; empty when the access has no Python source."""
+    lineno: int
+    """Line in that file, from 1; 0 when unknown."""
+
+
+@dataclass(frozen=True)
+class Race:
+    """Two accesses of one location, one of them a write, that nothing puts in order."""
+
+    location: str
+    """What is accessed, for instance ``"Counter.value"`` or ``"dict['key']"``."""
+    first: Access
+    """The one that came first in the failing execution."""
+    second: Access
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """A worker that waits for ever."""
+
+    worker: int
+    waits_for: str
+    """What it waits for, for instance ``"lock #2"``."""
+    holder: int | None
+    """The worker that holds it, or None when no worker does."""
+    filename: str
+    """Where it waits; empty when that is not known."""
+    lineno: int
+    """Line in that file, from 1; 0 when unknown."""
+
+
+@dataclass(repr=False)
+class InterleavingResult:
+    """What an exploration found.
+
+    A result has no truth value of its own: ask ``property_holds``, or call
+    `assert_holds`, which also explains.
+    """
+
+    property_holds: bool | None
+    """True when the invariant held after every execution that was run, False when it did
+    not after some (or a worker raised, or deadlocked), None when no violation was seen but
+    an execution had to be cut off before its end (`inconclusive_reason` says why)."""
+    counterexample: list[int] | None = None
+    """The first failing schedule: the worker that takes each step. None without failure."""
+    num_explored: int = 0
+    """Number of executions that were run."""
+    unique_interleavings: int = 0
+    """Number of different orderings among them."""
+    failures: list[tuple[int, list[int]]] = field(default_factory=list)
+    """Every failing (execution number from 1, schedule), with ``stop_on_first=False``."""
+    explanation: str | None = None
+    """The failure in words, with the source lines that led to it. None without failure."""
+    reproduction_attempts: int = 0
+    """How often the counterexample was replayed."""
+    reproduction_successes: int = 0
+    """How many of these replays failed again."""
+
+    exception: BaseException | None = field(default=None, kw_only=True)
+    """What a worker raised and did not catch."""
+    deadlock: list[Blocked] | None = field(default=None, kw_only=True)
+    """The workers that wait for ever; None when the failure is no deadlock."""
+    races: list[Race] = field(default_factory=list, kw_only=True)
+    """Accesses in the failing execution that nothing puts in order."""
+    exhaustive: bool = field(default=False, kw_only=True)
+    """True only when every interleaving within the stated bounds was covered."""
+    seed: int | None = field(default=None, kw_only=True)
+    """The seed that repeats this exploration; None when nothing was random."""
+    stats: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+    """Counters and times (nanoseconds) of the exploration."""
+    inconclusive_reason: str | None = field(default=None, kw_only=True)
+    """The limit that cut an execution off, when one did."""
+
+    def assert_holds(self, msg_prefix: str = "") -> None:
+        """Do nothing when the property holds; otherwise say why not.
+
+        Raises:
+            AssertionError: with `msg_prefix` and the explanation, caused by the worker's
+                exception if there is one; also for an inconclusive exploration.
+        """
+        if self.property_holds:
+            return
+        if self.property_holds is None:
+            reason = self.inconclusive_reason or "an execution was cut off before its end"
+            text = (
+                f"inconclusive: {reason}. No violation was seen in "
+                f"{self.num_explored} interleavings, but not all of them ran to their end."
+            )
+        else:
+            text = self.explanation or (
+                "the property does not hold under the schedule "
+                + _short_schedule(self.counterexample)
+            )
+        raise AssertionError(msg_prefix + text) from self.exception
+
+    def __repr__(self) -> str:
+        shown = [f"property_holds={self.property_holds}"]
+        for f in fields(self)[1:]:
+            value = getattr(self, f.name)
+            if value in (f.default, [], {}) or f.name == "stats":
+                continue
+            if f.name == "counterexample":
+                value = _short_schedule(value)
+            elif f.name == "explanation":
+                value = repr(value.partition("\n")[0])
+            elif isinstance(value, list):
+                value = f"…({len(value)})"
+            else:
+                value = repr(value)
+            shown.append(f"{f.name}={value}")
+        return f"InterleavingResult({', '.join(shown)})"
+
+
+def _short_schedule(schedule: list[int] | None) -> str:
+    if schedule is not None and len(schedule) > _LONGEST_SHOWN_SCHEDULE:
+        return f"…({len(schedule)} steps)"
+    return str(schedule)
