@@ -22,16 +22,23 @@ pub enum Kind {
     /// (the structure of a dict when an existing key was overwritten). Keeps
     /// the list of accesses of one instruction equally long whatever happens.
     None,
-    /// Reads the location; reads commute. A failed compare-and-set and a failed
-    /// try-lock are reads.
+    /// Reads the location; reads commute.
     Read,
     /// Writes the location.
     Write,
+    /// A conditional write that did not happen, and so only read: a failed
+    /// compare-and-set or try-lock, a `setdefault` that found its key. In
+    /// another state the same instruction may write.
+    Miss,
+    /// A conditional write that did happen: a successful compare-and-set, the
+    /// structure of a dict when a new key was inserted. In another state the
+    /// same instruction may be a [`Kind::Miss`] or a [`Kind::None`].
+    Hit,
     /// Takes a token of a counted resource (a lock has one token); the event
     /// is disabled while there is none.
     Acquire,
     /// Takes a token without waiting; never disabled. One that finds no token
-    /// is a [`Kind::Read`].
+    /// is a [`Kind::Miss`].
     TryAcquire,
     /// Gives a token back; never disabled.
     Release,
@@ -53,7 +60,25 @@ impl Kind {
 
     /// Is this more than a read of its location?
     pub fn is_write(self) -> bool {
-        matches!(self, Kind::Write | Kind::Acquire | Kind::TryAcquire | Kind::Release)
+        use Kind::{Acquire, Hit, Release, TryAcquire, Write};
+        matches!(self, Write | Hit | Acquire | TryAcquire | Release)
+    }
+
+    /// The most that the same access can be in another state.
+    pub fn strongest(self) -> Kind {
+        match self {
+            Kind::None | Kind::Miss => Kind::Hit,
+            kind => kind,
+        }
+    }
+
+    /// The least that the same access can be in another state.
+    pub fn weakest(self) -> Kind {
+        match self {
+            Kind::Hit => Kind::None,
+            Kind::TryAcquire => Kind::Miss,
+            kind => kind,
+        }
     }
 
     /// Do two accesses to *one* location, of these kinds, conflict?

@@ -1,1 +1,309 @@
-//! Optimal dynamic partial-order reduction.
+//! Optimal dynamic partial-order reduction: exactly one execution for every
+//! Mazurkiewicz trace of the program.
+//!
+//! The algorithm is Optimal-DPOR with wakeup trees (Abdulla, Aronis, Jonsson,
+//! Sagonas, *Source Sets: A Foundation for Optimal Dynamic Partial Order
+//! Reduction*, JACM 2017). In one paragraph: after each execution, list the
+//! pairs of events that [race](races). For each, the [sequence](reversal) that
+//! takes the second event before the first one is inserted into the [wakeup
+//! tree](wakeup_tree) of the point before the first event, unless an execution
+//! that is done (a *sleeping* worker) or planned covers it. The deepest point
+//! with a non-empty tree goes next.
+//!
+//! What differs from the paper: executions are replayed from the start, so the
+//! engine sees whole traces and answers with whole plans; and nothing that is
+//! kept from one execution to the next names a location, because the same
+//! object has another number every time. Whether a step of the tree commutes
+//! with events of the execution at hand is decided by the locations it has in
+//! that execution.
+
+mod history;
+mod races;
+mod reversal;
+mod wakeup_tree;
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use crate::strategy::{Plan, Segment, Sleeper, Strategy};
+use crate::trace::{Trace, Worker};
+use history::{History, Step};
+use races::{Race, Races};
+use reversal::Reversal;
+use wakeup_tree::{Branch, Kinds, insert, sleeper, sleeps};
+
+/// Whether a wakeup sequence takes along what comes after the second event.
+const WHOLE_SUFFIX: bool = false;
+
+/// What the search has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Executions, all told.
+    pub executions: u64,
+    /// Reversible races met.
+    pub races: u64,
+    /// Executions that turned out to be covered by others only when they had
+    /// begun (sleep-set blocked). Optimality means zero.
+    pub blocked: u64,
+    /// Executions that had to be run again, to learn what sleeps in them.
+    pub repeated: u64,
+}
+
+/// The program did not do again what it did before: it has nondeterminism that
+/// the scheduler does not control.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Divergence {
+    /// The first event that differs, counted from 0.
+    pub index: usize,
+    /// Who was to execute it.
+    pub worker: Worker,
+    /// Where it was before; unknown if it was never executed in this place.
+    pub expected_site: Option<u32>,
+    /// Where it was now; none if the execution ended before it, or another
+    /// worker ran.
+    pub found_site: Option<u32>,
+}
+
+/// A point of the search where something is left to do, or sleeps.
+#[derive(Debug, Default)]
+struct Node {
+    /// Workers whose next steps are explored from here already.
+    sleep: Vec<Sleeper>,
+    /// The wakeup tree, without the branch that is being explored.
+    pending: Vec<Branch>,
+}
+
+/// Enough of an event to recognise it in the next execution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    worker: Worker,
+    kinds: u16,
+    site: u32,
+}
+
+/// The search.
+#[derive(Debug, Default)]
+pub struct Dpor {
+    /// The points of the current execution that matter, by number of events.
+    nodes: BTreeMap<Step, Node>,
+    history: History,
+    races: Races,
+    reversal: Reversal,
+    plan: Plan,
+    /// How much of the plan repeats the execution before.
+    common: Step,
+    /// Nodes of the plan, whose sleep sets are not known yet.
+    fresh: Vec<(Step, Vec<Branch>)>,
+    path: Vec<Stamp>,
+    stats: Stats,
+    state: State,
+    divergence: Option<Divergence>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    New,
+    Running,
+    Done,
+}
+
+impl Dpor {
+    /// A search over all traces.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Counters of the search so far.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// Have all traces been executed?
+    pub fn exhausted(&self) -> bool {
+        self.state == State::Done && self.divergence.is_none()
+    }
+
+    /// The first difference between two executions of one prefix. The search
+    /// ends with it.
+    pub fn divergence(&self) -> Option<Divergence> {
+        self.divergence
+    }
+
+    /// Takes in the execution of the current plan. False if the plan has to be
+    /// executed again.
+    fn learn(&mut self, trace: &Trace) -> bool {
+        self.stats.executions += 1;
+        self.divergence = self.compare(trace);
+        if self.divergence.is_some() {
+            return true;
+        }
+        self.history.load(trace);
+        for (depth, pending) in std::mem::take(&mut self.fresh) {
+            let sleep = self.asleep_at(depth);
+            self.nodes.insert(depth, Node { sleep, pending });
+        }
+        let planned = self.plan.segments.iter().map(|s| s.events).sum();
+        let asleep = self.asleep_at(planned);
+        if !asleep.is_empty() {
+            if self.plan.sleep.is_empty() {
+                self.stats.repeated += 1;
+                self.plan.sleep = asleep;
+                return false;
+            }
+            if asleep.iter().any(|s| self.never_wakes(s, planned)) {
+                self.stats.blocked += 1;
+                return true;
+            }
+        }
+        self.races.compute(&mut self.history, if WHOLE_SUFFIX { 0 } else { self.common });
+        self.stats.races += self.races.found.len() as u64;
+        let mut kinds = None;
+        for race in std::mem::take(&mut self.races.found) {
+            self.reverse(race, &mut kinds);
+        }
+        true
+    }
+
+    /// Compares the execution with the plan and the prefix it repeats, and
+    /// remembers it for the next time.
+    fn compare(&mut self, trace: &Trace) -> Option<Divergence> {
+        let mut index = 0;
+        for segment in &self.plan.segments {
+            for _ in 0..segment.events {
+                let expected = self.path.get(index).filter(|_| index < self.common as usize);
+                let found = trace.events().get(index).map(|_| Stamp::of(trace, index));
+                let same = match (expected, found) {
+                    (Some(&expected), Some(found)) => expected == found,
+                    (None, Some(found)) => found.worker == segment.worker,
+                    _ => false,
+                };
+                if !same {
+                    return Some(Divergence {
+                        index,
+                        worker: segment.worker,
+                        expected_site: expected.map(|s| s.site),
+                        found_site: found.filter(|s| s.worker == segment.worker).map(|s| s.site),
+                    });
+                }
+                index += 1;
+            }
+        }
+        self.path.truncate(self.common as usize);
+        self.path.extend((self.path.len()..trace.len()).map(|i| Stamp::of(trace, i)));
+        None
+    }
+
+    /// The sleep set at a point of the execution at hand.
+    fn asleep_at(&self, depth: Step) -> Vec<Sleeper> {
+        let Some((&from, node)) = self.nodes.range(..=depth).next_back() else {
+            return Vec::new();
+        };
+        node.sleep.iter().filter(|s| sleeps(&self.history, s, from, depth)).cloned().collect()
+    }
+
+    /// Is a sleeper from `depth` on never woken, and executed at most asleep?
+    fn never_wakes(&self, sleeper: &Sleeper, depth: Step) -> bool {
+        let n = self.history.count_before(sleeper.worker, depth);
+        let own = self.history.nth(sleeper.worker, n).unwrap_or(self.history.events);
+        sleeps(&self.history, sleeper, depth, own.min(self.history.events))
+    }
+
+    /// Plans the executions that reverse a race, unless they are covered.
+    fn reverse(&mut self, race: Race, kinds: &mut Option<Rc<Kinds>>) {
+        let (h, v) = (&self.history, &mut self.reversal);
+        v.set(h, race);
+        let depth = v.depth;
+        let mut covers = true;
+        if let Some((&from, node)) = self.nodes.range(..=depth).next_back() {
+            for s in node.sleep.iter().filter(|s| sleeps(h, s, from, depth)) {
+                match v.weak_initial(h, s.worker, &s.kinds, false) {
+                    Some(true) => return,
+                    Some(false) => {}
+                    None => covers = false,
+                }
+            }
+        }
+        let mut record = || Rc::clone(kinds.get_or_insert_with(|| Rc::new(Kinds::of(h))));
+        match self.nodes.get_mut(&depth) {
+            Some(node) => insert(&mut node.pending, v, h, covers, &mut record),
+            None => {
+                let pending = vec![Branch::new(v, h, record(), covers)];
+                let sleep = self.asleep_at(depth);
+                self.nodes.insert(depth, Node { sleep, pending });
+            }
+        }
+    }
+
+    /// Turns the next branch into the plan. False if there is none.
+    fn pick(&mut self) -> bool {
+        let depth = loop {
+            let Some(mut last) = self.nodes.last_entry() else { return false };
+            if !last.get().pending.is_empty() {
+                let depth = *last.key();
+                let explored = self.history.worker(depth);
+                last.get_mut().sleep.extend(sleeper(&self.history, explored, depth));
+                break depth;
+            }
+            last.remove();
+        };
+        self.common = depth;
+        self.plan.sleep.clear();
+        self.plan.segments.clear();
+        for (start, end) in self.history.runs_from(0) {
+            if start >= depth {
+                break;
+            }
+            let events = end.min(depth) - start;
+            self.plan.segments.push(Segment { worker: self.history.worker(start), events });
+        }
+        let node = self.nodes.get_mut(&depth).expect("picked above");
+        let mut branch = node.pending.remove(0);
+        let mut at = depth;
+        loop {
+            for &run in &branch.runs {
+                at += run.events;
+                match self.plan.segments.last_mut() {
+                    Some(last) if last.worker == run.worker => last.events += run.events,
+                    _ => self.plan.segments.push(run),
+                }
+            }
+            if branch.next.is_empty() {
+                return true;
+            }
+            let first = branch.next.remove(0);
+            if !branch.next.is_empty() {
+                self.fresh.push((at, branch.next));
+            }
+            branch = first;
+        }
+    }
+}
+
+impl Stamp {
+    fn of(trace: &Trace, index: usize) -> Self {
+        let event = &trace.events()[index];
+        let kinds = trace
+            .accesses_of(event)
+            .iter()
+            .fold(event.len, |hash, a| hash.wrapping_mul(31).wrapping_add(a.kind as u16));
+        Self { worker: event.worker, kinds, site: event.site }
+    }
+}
+
+impl Strategy for Dpor {
+    fn next_plan(&mut self, last: Option<&Trace>) -> Option<&Plan> {
+        match (self.state, last) {
+            (State::New, _) => self.state = State::Running,
+            (State::Running, Some(trace)) => {
+                if self.learn(trace) && (self.divergence.is_some() || !self.pick()) {
+                    self.state = State::Done;
+                }
+            }
+            // Nothing was executed: the plan stands.
+            (State::Running, None) => {}
+            (State::Done, _) => {}
+        }
+        (self.state == State::Running).then_some(&self.plan)
+    }
+}

@@ -1,0 +1,380 @@
+//! One execution, indexed: who did what when, and what happened before what.
+//!
+//! *Happens-before* is the smallest partial order that keeps program order, the
+//! order of conflicting accesses, starts before the first event of the started
+//! worker and joins after the last event of the joined one. Two executions with
+//! the same happens-before are the same Mazurkiewicz trace (Mazurkiewicz 1987).
+//! It is kept in vector clocks (Fidge 1988, Mattern 1989), and only at steps
+//! that touch what another worker touches too: all others inherit the clock of
+//! their worker.
+
+use rustc_hash::FxHashMap;
+
+use crate::trace::{Access, Kind, Loc, Trace, Worker};
+
+/// Index of a step: an event of the trace, or behind them, in the order of
+/// [`Trace::pending`], a step that was never executed.
+pub(super) type Step = u32;
+
+/// "There is none", for indices.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// An access, with its location renumbered densely.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SlotAccess {
+    pub slot: u32,
+    pub kind: Kind,
+}
+
+impl SlotAccess {
+    pub fn names_no_location(self) -> bool {
+        matches!(self.kind, Kind::Start | Kind::Join | Kind::Advance)
+    }
+}
+
+/// One touch of a location that more than one worker touches.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Touch {
+    pub step: Step,
+    pub kind: Kind,
+    /// Tokens of the resource just before.
+    pub tokens: u32,
+}
+
+/// What is known of one location.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slot {
+    owner: Worker,
+    shared: bool,
+    written: bool,
+    count: u32,
+    /// Its touches, in [`History::touches`].
+    start: u32,
+    /// Where its next touch goes; while races are computed: its next touch.
+    pub(super) cursor: u32,
+    pub(super) last_write: u32,
+    pub(super) tokens: u32,
+}
+
+/// Maps the trace's locations to dense slots.
+#[derive(Debug, Default)]
+struct Slots {
+    dense: Vec<u32>,
+    sparse: FxHashMap<Loc, u32>,
+    is_dense: bool,
+}
+
+impl Slots {
+    fn reset(&mut self, max: Loc, accesses: usize) {
+        self.is_dense = (max as usize) < 4 * accesses + 1024;
+        self.dense.clear();
+        self.sparse.clear();
+        if self.is_dense {
+            self.dense.resize(max as usize + 1, NONE);
+        }
+    }
+
+    fn entry(&mut self, loc: Loc) -> &mut u32 {
+        if self.is_dense {
+            &mut self.dense[loc as usize]
+        } else {
+            self.sparse.entry(loc).or_insert(NONE)
+        }
+    }
+}
+
+/// The index of one execution. Its memory is reused for the next one.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    pub workers: usize,
+    /// Number of executed steps.
+    pub events: u32,
+    worker: Vec<Worker>,
+    ordinal: Vec<u32>,
+    first: Vec<u32>,
+    accesses: Vec<SlotAccess>,
+    steps_of: Vec<Vec<Step>>,
+    executed: Vec<u32>,
+    /// Which workers another one starts.
+    started: Vec<bool>,
+    /// Where runs of one worker start.
+    runs: Vec<Step>,
+    slot_of: Slots,
+    pub(super) slots: Vec<Slot>,
+    pub(super) touches: Vec<Touch>,
+    pub(super) clock_at: Vec<u32>,
+    pub(super) clocks: Vec<u32>,
+    pub(super) clocked: Vec<Vec<Step>>,
+}
+
+impl History {
+    /// Takes in a trace. Clocks are filled in by [`super::races`].
+    pub fn load(&mut self, trace: &Trace) {
+        self.clear();
+        let names_worker = |a: &Access| matches!(a.kind, Kind::Start | Kind::Join);
+        let mut max = 0;
+        let mut workers = 0;
+        let mut accesses = 0;
+        let pending = trace.pending.iter().map(|p| (p.worker, p.accesses.as_slice()));
+        let events = trace.events().iter().map(|e| (e.worker, trace.accesses_of(e)));
+        for (worker, list) in events.clone().chain(pending.clone()) {
+            workers = workers.max(worker as usize + 1);
+            accesses += list.len();
+            for access in list {
+                if names_worker(access) {
+                    workers = workers.max(access.loc as usize + 1);
+                } else if access.kind != Kind::Advance {
+                    max = max.max(access.loc);
+                }
+            }
+        }
+        self.workers = workers;
+        self.events = trace.len() as u32;
+        self.slot_of.reset(max, accesses);
+        self.started.resize(workers, false);
+        if self.steps_of.len() < workers {
+            self.steps_of.resize_with(workers, Vec::new);
+            self.clocked.resize_with(workers, Vec::new);
+        }
+        for (worker, list) in events {
+            self.add_step(worker, list);
+        }
+        self.executed.extend(self.steps_of[..workers].iter().map(|s| s.len() as u32));
+        for (worker, list) in pending {
+            self.add_step(worker, list);
+        }
+        self.first.push(self.accesses.len() as u32);
+        for &(loc, tokens) in trace.tokens() {
+            if let Some(slot) = self.known_slot(loc) {
+                self.slots[slot as usize].tokens = tokens;
+            }
+        }
+        self.index_touches();
+    }
+
+    fn clear(&mut self) {
+        self.worker.clear();
+        self.ordinal.clear();
+        self.first.clear();
+        self.accesses.clear();
+        self.steps_of.iter_mut().for_each(Vec::clear);
+        self.executed.clear();
+        self.started.clear();
+        self.runs.clear();
+        self.slots.clear();
+        self.touches.clear();
+        self.clock_at.clear();
+        self.clocks.clear();
+        self.clocked.iter_mut().for_each(Vec::clear);
+    }
+
+    fn known_slot(&mut self, loc: Loc) -> Option<u32> {
+        if self.slot_of.is_dense && loc as usize >= self.slot_of.dense.len() {
+            return None;
+        }
+        Some(*self.slot_of.entry(loc)).filter(|&slot| slot != NONE)
+    }
+
+    fn add_step(&mut self, worker: Worker, accesses: &[Access]) {
+        let step = self.worker.len() as Step;
+        if self.worker.last() != Some(&worker) && step < self.events {
+            self.runs.push(step);
+        }
+        self.worker.push(worker);
+        self.ordinal.push(self.steps_of[worker as usize].len() as u32);
+        self.steps_of[worker as usize].push(step);
+        self.first.push(self.accesses.len() as u32);
+        for access in accesses {
+            if access.kind == Kind::Start {
+                self.started[access.loc as usize] = true;
+            }
+            let slot = match access.kind {
+                Kind::Start | Kind::Join | Kind::Advance => access.loc,
+                _ => self.touch(worker, access, step < self.events),
+            };
+            self.accesses.push(SlotAccess { slot, kind: access.kind });
+        }
+    }
+
+    fn touch(&mut self, worker: Worker, access: &Access, executed: bool) -> u32 {
+        let entry = self.slot_of.entry(access.loc);
+        if *entry == NONE {
+            *entry = self.slots.len() as u32;
+            self.slots.push(Slot {
+                owner: worker,
+                shared: false,
+                written: false,
+                count: 0,
+                start: 0,
+                cursor: 0,
+                last_write: NONE,
+                tokens: 1,
+            });
+        }
+        let index = *entry;
+        let slot = &mut self.slots[index as usize];
+        slot.shared |= slot.owner != worker;
+        slot.written |= access.kind != Kind::Read;
+        slot.count += (executed && access.kind != Kind::None) as u32;
+        index
+    }
+
+    /// Sorts the touches of shared locations by location.
+    fn index_touches(&mut self) {
+        let mut total = 0;
+        for slot in &mut self.slots {
+            slot.start = total;
+            slot.cursor = total;
+            if slot.shared {
+                total += slot.count;
+            } else {
+                slot.count = 0;
+            }
+        }
+        if total == 0 {
+            return;
+        }
+        self.touches.resize(total as usize, Touch { step: NONE, kind: Kind::None, tokens: 0 });
+        for step in 0..self.events {
+            for i in self.first[step as usize]..self.first[step as usize + 1] {
+                let SlotAccess { slot, kind } = self.accesses[i as usize];
+                if kind.is_memory() && kind != Kind::None && self.slots[slot as usize].shared {
+                    let cursor = &mut self.slots[slot as usize].cursor;
+                    self.touches[*cursor as usize] = Touch { step, kind, tokens: 0 };
+                    *cursor += 1;
+                }
+            }
+        }
+        for slot in &mut self.slots {
+            slot.cursor = slot.start;
+        }
+    }
+
+    pub fn worker(&self, step: Step) -> Worker {
+        self.worker[step as usize]
+    }
+
+    /// Position of a step among those of its worker.
+    pub fn ordinal(&self, step: Step) -> u32 {
+        self.ordinal[step as usize]
+    }
+
+    /// All steps, pending ones included.
+    pub fn steps(&self) -> u32 {
+        self.worker.len() as u32
+    }
+
+    pub fn accesses(&self, step: Step) -> &[SlotAccess] {
+        let step = step as usize;
+        &self.accesses[self.first[step] as usize..self.first[step + 1] as usize]
+    }
+
+    /// The n-th step of a worker, pending ones included.
+    pub fn nth(&self, worker: Worker, n: u32) -> Option<Step> {
+        self.steps_of.get(worker as usize)?.get(n as usize).copied()
+    }
+
+    /// How many steps a worker executed.
+    pub fn executed(&self, worker: Worker) -> u32 {
+        self.executed[worker as usize]
+    }
+
+    /// Is it started by another worker of this execution?
+    pub fn is_started(&self, worker: Worker) -> bool {
+        self.started[worker as usize]
+    }
+
+    /// How many of a worker's events are among the first `len` of the trace.
+    pub fn count_before(&self, worker: Worker, len: Step) -> u32 {
+        let executed = self.executed(worker) as usize;
+        self.steps_of[worker as usize][..executed].partition_point(|&s| s < len) as u32
+    }
+
+    /// Can the location cause a race? It needs two workers and a non-read.
+    pub fn contended(&self, slot: u32) -> bool {
+        let slot = &self.slots[slot as usize];
+        slot.shared && slot.written
+    }
+
+    /// The executed touches of the location of an access that could be of this
+    /// kind, oldest first; none if no other worker touches it.
+    pub fn touches_of_any(&self, slot: u32, kind: Kind) -> &[Touch] {
+        if !kind.is_memory() || kind == Kind::None {
+            return &[];
+        }
+        let slot = &self.slots[slot as usize];
+        &self.touches[slot.start as usize..(slot.start + slot.count) as usize]
+    }
+
+    /// The vector clock of an executed step: for every worker, how many of its
+    /// events happen before the step. The own entry means nothing; use ordinals.
+    pub fn clock(&self, step: Step) -> &[u32] {
+        match self.clock_at[step as usize] {
+            NONE => &[],
+            at => &self.clocks[at as usize..at as usize + self.workers],
+        }
+    }
+
+    /// Does executed step `a` happen before executed step `b`?
+    pub fn before(&self, a: Step, b: Step) -> bool {
+        let (worker, ordinal) = (self.worker(a), self.ordinal(a));
+        if worker == self.worker(b) {
+            return ordinal < self.ordinal(b);
+        }
+        self.clock(b).get(worker as usize).is_some_and(|&n| n > ordinal)
+    }
+
+    /// Number of events of `worker` before its first one that happens after
+    /// `step`.
+    pub fn count_not_after(&self, worker: Worker, step: Step) -> u32 {
+        if worker == self.worker(step) {
+            return self.ordinal(step);
+        }
+        let clocked = &self.clocked[worker as usize];
+        let at = clocked.partition_point(|&s| !self.before(step, s));
+        clocked.get(at).map_or(self.executed(worker), |&s| self.ordinal(s))
+    }
+
+    /// How many private steps the worker makes from its n-th on.
+    pub fn private_from(&self, worker: Worker, n: u32) -> u32 {
+        let clocked = &self.clocked[worker as usize];
+        let at = clocked.partition_point(|&s| self.ordinal(s) < n);
+        let end = clocked.get(at).map_or(self.executed(worker), |&s| self.ordinal(s));
+        end.saturating_sub(n)
+    }
+
+    /// The maximal runs of one worker from event `from` on, as (start, end).
+    pub fn runs_from(&self, from: Step) -> impl Iterator<Item = (Step, Step)> + '_ {
+        let at = self.runs.partition_point(|&s| s <= from).max(1) - 1;
+        (at..self.runs.len()).map(move |i| {
+            let end = self.runs.get(i + 1).copied().unwrap_or(self.events);
+            (self.runs[i].max(from), end)
+        })
+    }
+}
+
+/// What the pass over the events needs.
+impl History {
+    pub(super) fn first_touch(&self, slot: u32) -> u32 {
+        self.slots[slot as usize].start
+    }
+
+    pub(super) fn touch_at(&self, index: u32) -> Step {
+        self.touches[index as usize].step
+    }
+
+    /// The pass has come to the next touch of a location.
+    pub(super) fn pass_touch(&mut self, slot: u32, kind: Kind) {
+        let info = &mut self.slots[slot as usize];
+        self.touches[info.cursor as usize].tokens = info.tokens;
+        if kind.is_write() {
+            info.last_write = info.cursor;
+        }
+        info.cursor += 1;
+        match kind {
+            Kind::Acquire | Kind::TryAcquire => info.tokens = info.tokens.saturating_sub(1),
+            Kind::Release => info.tokens += 1,
+            _ => {}
+        }
+    }
+}
