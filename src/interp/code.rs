@@ -159,9 +159,15 @@ impl<'a> Code<'a> {
         Code(unsafe { Obj::from_arg(ptr) })
     }
 
-    /// `object` as a code object, if it is one.
+    /// `object` as a code object, if it is one that Python code was compiled to.
     pub fn from_obj(object: Obj<'a>) -> Option<Self> {
-        object.is_exactly(super::types::types().code).then_some(Code(object))
+        if !object.is_exactly(super::types::types().code) {
+            return None;
+        }
+        // 3.13+ has frames of static code objects of its own, in read-only memory.
+        const NO_MONITORING_EVENTS: c_int = 0x200_0000;
+        let code = Code(object);
+        (code.raw().co_flags & NO_MONITORING_EVENTS == 0).then_some(code)
     }
 
     /// The code object as an ordinary object.
@@ -353,6 +359,8 @@ impl Opcodes {
             call: 0,
         };
         let opmap = attribute(module.borrow(), c"opmap")?;
+        // A frozendict on 3.15: copied into a plain dict first.
+        let opmap = as_dict(opmap.borrow())?;
         for (name, number) in dict_items(opmap.borrow()) {
             let (Some(name), Some(number)) = (name.as_str(), number.as_i64()) else { continue };
             // Numbers from 256 on are the compiler's pseudo-instructions.
@@ -379,6 +387,9 @@ impl Opcodes {
             );
             this.names[slot] = name;
         }
+        if this.names[this.call as usize] != "CALL" {
+            return Err(error::runtime_error("the module `opcode` does not list the opcodes"));
+        }
         this.read_caches(module.borrow())?;
         this.read_jumps(module.borrow())?;
         Ok(this)
@@ -387,7 +398,11 @@ impl Opcodes {
     /// `_inline_cache_entries`: a list by number up to 3.12, a dict by name from 3.13 on.
     fn read_caches(&mut self, module: Obj<'_>) -> Result<()> {
         let entries = attribute(module, c"_inline_cache_entries")?;
-        for (name, count) in dict_items(entries.borrow()) {
+        let by_name = as_dict(entries.borrow());
+        if by_name.is_err() {
+            drop(error::take());
+        }
+        for (name, count) in by_name.iter().flat_map(|dict| dict_items(dict.borrow())) {
             let number = self.names.iter().position(|n| Some(n) == name.as_str().as_ref());
             if let (Some(number), Some(count)) = (number, count.as_i64()) {
                 self.caches[number] = count as u8;
@@ -529,6 +544,18 @@ pub fn import(name: &CStr) -> Result<Owned> {
 pub fn attribute(object: Obj<'_>, name: &CStr) -> Result<Owned> {
     // SAFETY: a live object and a NUL-terminated name.
     unsafe { error::check(ffi::PyObject_GetAttrString(object.as_ptr(), name.as_ptr())) }
+}
+
+/// A plain dict with the items of any mapping.
+fn as_dict(mapping: Obj<'_>) -> Result<Owned> {
+    // SAFETY: live objects; PyDict_Update takes any mapping.
+    unsafe {
+        let dict = error::check(ffi::PyDict_New())?;
+        if ffi::PyDict_Update(dict.borrow().as_ptr(), mapping.as_ptr()) < 0 {
+            return Err(Raised);
+        }
+        Ok(dict)
+    }
 }
 
 /// The items of a dict; nothing for other objects.

@@ -198,7 +198,7 @@ fn tell_event(told: Told) -> Value {
         .filter(|access| access.kind != Kind::None)
         .map(|access| {
             Value::Tuple(vec![
-                kind_name(access.kind).into(),
+                kind_name(access.kind, told.site.what).into(),
                 Value::Int(access.loc.into()),
                 Value::Str(access.type_name),
                 Value::Str(access.field),
@@ -215,13 +215,15 @@ fn tell_event(told: Told) -> Value {
     ])
 }
 
-fn kind_name(kind: Kind) -> &'static str {
+fn kind_name(kind: Kind, what: &str) -> &'static str {
     match kind {
+        // Of locks: an attempt that failed.
+        Kind::Miss if what.ends_with(".acquire") => "tryacquire",
         Kind::None => "none",
-        Kind::Read => "read",
-        Kind::Write => "write",
+        Kind::Read | Kind::Miss => "read",
+        Kind::Write | Kind::Hit => "write",
         Kind::Acquire => "acquire",
-        Kind::TryAcquire => "tryacquire",
+        Kind::TryAcquire => "acquire",
         Kind::Release => "release",
         Kind::Start => "start",
         Kind::Join => "join",

@@ -282,10 +282,10 @@ fn apply<'a>(effect: Effect, arguments: &[Obj<'a>], sink: &mut impl Sink<'a>) {
             let len = containers::list_len(first);
             match second.map(Obj::as_i64) {
                 None | Some(Some(-1)) => {
-                    let kind = if len > 0 { Kind::Write } else { Kind::None };
+                    let kind = if len > 0 { Kind::Hit } else { Kind::None };
                     sink.touch(Touch::index(first, len - 1, kind));
                     sink.touch(Touch::new(first, Field::Order, Kind::Read));
-                    let structure = if len > 0 { Kind::Write } else { Kind::Read };
+                    let structure = if len > 0 { Kind::Hit } else { Kind::Miss };
                     sink.touch(Touch::new(first, Field::Structure, structure));
                 }
                 _ => on::write_all(first, sink),
@@ -298,12 +298,11 @@ fn apply<'a>(effect: Effect, arguments: &[Obj<'a>], sink: &mut impl Sink<'a>) {
         }
         Effect::SetDefault => {
             if let Some(key) = second {
-                if containers::dict_get(first, key).is_some() {
-                    sink.touch(Touch::keyed(first, key, Kind::Read));
-                    sink.touch(Touch::new(first, Field::Structure, Kind::None));
-                } else {
-                    on::store_key(first, key, third, sink);
-                }
+                let known = containers::dict_get(first, key).is_some();
+                let kind = if known { Kind::Miss } else { Kind::Hit };
+                sink.touch(Touch::keyed(first, key, kind).with_value(third));
+                let structure = if known { Kind::None } else { Kind::Hit };
+                sink.touch(Touch::new(first, Field::Structure, structure));
             }
         }
         Effect::GetItem => on::subscript(Some(first), second, sink),
@@ -321,9 +320,9 @@ fn apply<'a>(effect: Effect, arguments: &[Obj<'a>], sink: &mut impl Sink<'a>) {
         Effect::AddElement => {
             if let Some(element) = second {
                 let known = containers::set_contains(first, element);
-                let kind = if known { Kind::Read } else { Kind::Write };
+                let kind = if known { Kind::Miss } else { Kind::Hit };
                 sink.touch(Touch::keyed(first, element, kind));
-                let structure = if known { Kind::None } else { Kind::Write };
+                let structure = if known { Kind::None } else { Kind::Hit };
                 sink.touch(Touch::new(first, Field::Structure, structure));
                 if containers::digest(element).is_none() {
                     sink.touch(Touch::new(first, Field::Unknown, Kind::Write));
@@ -334,9 +333,9 @@ fn apply<'a>(effect: Effect, arguments: &[Obj<'a>], sink: &mut impl Sink<'a>) {
             if let Some(element) = second {
                 let known = containers::set_contains(first, element)
                     || containers::digest(element).is_none();
-                let kind = if known { Kind::Write } else { Kind::Read };
+                let kind = if known { Kind::Hit } else { Kind::Miss };
                 sink.touch(Touch::keyed(first, element, kind));
-                let structure = if known { Kind::Write } else { Kind::None };
+                let structure = if known { Kind::Hit } else { Kind::None };
                 sink.touch(Touch::new(first, Field::Structure, structure));
             }
         }

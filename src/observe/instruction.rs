@@ -226,7 +226,7 @@ pub fn store_key<'a>(
 ) {
     let known = containers::dict_get(dict, key).is_some();
     sink.touch(Touch::keyed(dict, key, Kind::Write).with_value(value));
-    let structure = if known { Kind::None } else { Kind::Write };
+    let structure = if known { Kind::None } else { Kind::Hit };
     sink.touch(Touch::new(dict, Field::Structure, structure));
     if containers::digest(key).is_none() {
         sink.touch(Touch::new(dict, Field::Unknown, Kind::Write));
@@ -236,9 +236,9 @@ pub fn store_key<'a>(
 /// Deleting one key of a dict.
 pub fn delete_key<'a>(dict: Obj<'a>, key: Obj<'a>, sink: &mut impl Sink<'a>) {
     let known = containers::dict_get(dict, key).is_some() || containers::digest(key).is_none();
-    let kind = if known { Kind::Write } else { Kind::Read };
+    let kind = if known { Kind::Hit } else { Kind::Miss };
     sink.touch(Touch::keyed(dict, key, kind));
-    sink.touch(Touch::new(dict, Field::Structure, if known { Kind::Write } else { Kind::None }));
+    sink.touch(Touch::new(dict, Field::Structure, if known { Kind::Hit } else { Kind::None }));
 }
 
 /// `container[key]`.
@@ -322,7 +322,7 @@ pub fn store_index<'a>(
     let at = if index < 0 { index + len } else { index };
     let inside = (0..len).contains(&at);
     let structure = if index < 0 || !inside { Kind::Read } else { Kind::None };
-    let kind = if inside { Kind::Write } else { Kind::None };
+    let kind = if inside { Kind::Hit } else { Kind::None };
     sink.touch(Touch::index(list, at, kind).with_value(value));
     sink.touch(Touch::new(list, Field::Order, Kind::Read));
     sink.touch(Touch::new(list, Field::Structure, structure));

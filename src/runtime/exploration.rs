@@ -509,12 +509,17 @@ fn told() -> Vec<Told> {
                     .and_then(|values| values.get(next_value).cloned().flatten());
                 next_value += 1;
                 let place = execution.locations.place(access.loc);
+                let global = site.what.ends_with("_GLOBAL") || site.what.ends_with("_NAME");
                 ToldAccess {
                     kind: access.kind,
                     loc: access.loc,
-                    type_name: place.map_or_else(String::new, |p| p.object.borrow().type_name()),
+                    type_name: place.map_or_else(String::new, |p| {
+                        let what = p.object.borrow();
+                        if global { "global".into() } else { what.type_name() }
+                    }),
                     field: place.map_or_else(String::new, |p| {
-                        field_text(p.object.borrow(), p.field, p.label.as_ref().map(Owned::borrow))
+                        let label = p.label.as_ref().map(Owned::borrow);
+                        field_text(p.object.borrow(), p.field, label, global)
                     }),
                     value,
                 }
@@ -525,9 +530,10 @@ fn told() -> Vec<Told> {
     })
 }
 
-fn field_text(object: Obj<'_>, field: Field, label: Option<Obj<'_>>) -> String {
+fn field_text(object: Obj<'_>, field: Field, label: Option<Obj<'_>>, global: bool) -> String {
     use crate::interp::containers::{Shape, shape};
     match field {
+        Field::Key(_) if global => label.and_then(Obj::as_str).unwrap_or_default(),
         Field::Key(_) => match (shape(object), label) {
             (Shape::Other, Some(name)) => name.as_str().unwrap_or_default(),
             (_, Some(key)) => format!("[{}]", key.safe_repr()),

@@ -76,13 +76,13 @@ pub fn acquire(
             let way = match (waits, can) {
                 (true, _) => Kind::Acquire,
                 (false, true) => Kind::TryAcquire,
-                (false, false) => Kind::Read,
+                (false, false) => Kind::Miss,
             };
             session::access(loc, way)
         })?;
         if timed_out {
             let loc = session::with(|execution| locate(execution, kind, lock));
-            let both = [Access { loc, kind: Kind::Advance }, Access { loc, kind: Kind::Read }];
+            let both = [Access { loc, kind: Kind::Advance }, Access { loc, kind: Kind::Miss }];
             session::record(kind.acquire(), &both);
             return Ok(false);
         }

@@ -1,0 +1,12 @@
+"""Deterministic concurrency testing: every meaningfully different interleaving, at speed.
+
+    result = frontrun.explore(Counter, Counter.increment, lambda c: c.value == 2, count=2)
+    result.assert_holds()
+"""
+
+from frontrun._exploration import explore
+from frontrun.common import InterleavingResult, Schedule, Step
+
+__version__ = "0.1.0"
+
+__all__ = ["InterleavingResult", "Schedule", "Step", "explore"]

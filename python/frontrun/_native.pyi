@@ -1,0 +1,16 @@
+from collections.abc import Callable
+from types import CodeType
+from typing import Any
+
+class Abandoned(BaseException): ...
+
+def explore(
+    setup: Callable[[], Any],
+    workers: tuple[Callable[[Any], object], ...],
+    invariant: Callable[[Any], object],
+    options: dict[str, Any],
+    /,
+) -> dict[str, Any]: ...
+def opcodes() -> list[tuple[int, str, bool]]: ...
+def depths(code: CodeType, /) -> list[int | None]: ...
+def backend() -> dict[str, Any]: ...

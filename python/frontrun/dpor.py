@@ -1,0 +1,69 @@
+"""Systematic exploration by dynamic partial-order reduction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from frontrun._exploration import Limits, explore_threads
+from frontrun.common import InterleavingResult
+
+__all__ = ["explore_dpor"]
+
+State = TypeVar("State")
+
+
+def explore_dpor(
+    setup: Callable[[], State],
+    threads: Sequence[Callable[[State], object]],
+    invariant: Callable[[State], object],
+    max_executions: int | None = None,
+    preemption_bound: int | None = 2,
+    max_branches: int = 100_000,
+    timeout_per_run: float = 5.0,
+    stop_on_first: bool = True,
+    detect_io: bool = True,
+    deadlock_timeout: float = 5.0,
+    reproduce_on_failure: int = 10,
+    total_timeout: float | None = None,
+) -> InterleavingResult:
+    """Run the workers in every meaningfully different order, once each.
+
+    Two interleavings that order all conflicting accesses alike are one (Mazurkiewicz
+    trace); optimal DPOR (Abdulla, Aronis, Jonsson, Sagonas, JACM 2017) runs each once.
+
+    Args:
+        setup: Builds fresh state for each execution.
+        threads: The workers; each receives the state.
+        invariant: Asked with the state when all workers have finished. False, or an
+            AssertionError, is a violation.
+        max_executions: At most so many executions; None for no limit.
+        preemption_bound: Executions that need more preemptions than this to happen may be
+            left out; None covers everything.
+        max_branches: At most so many visible events in one execution.
+        timeout_per_run: Seconds that one execution may take.
+        stop_on_first: End at the first failure; otherwise collect all in ``failures``.
+        detect_io: Let accesses to files and sockets count as shared state.
+        deadlock_timeout: Seconds that a worker may take between two scheduling points.
+        reproduce_on_failure: How often the counterexample is replayed.
+        total_timeout: Seconds after which the whole exploration ends; None for no limit.
+
+    Returns:
+        What was found. A deadlock and an exception that a worker does not catch are
+        failures, with an explanation.
+
+    Raises:
+        TypeError, ValueError: for a bad argument, before anything runs.
+    """
+    limits = Limits(
+        max_executions=max_executions,
+        preemption_bound=preemption_bound,
+        max_branches=max_branches,
+        timeout_per_run=timeout_per_run,
+        stop_on_first=stop_on_first,
+        detect_io=detect_io,
+        deadlock_timeout=deadlock_timeout,
+        reproduce_on_failure=reproduce_on_failure,
+        total_timeout=total_timeout,
+    )
+    return explore_threads(setup, threads, invariant, limits, argument="threads")
