@@ -126,6 +126,7 @@ pub struct Trace {
     events: Vec<Event>,
     accesses: Vec<Access>,
     tokens: Vec<(Loc, u32)>,
+    traits: Vec<(Loc, u32)>,
     /// Workers blocked for good at the end.
     pub pending: Vec<Pending>,
 }
@@ -141,6 +142,7 @@ impl Trace {
         self.events.clear();
         self.accesses.clear();
         self.tokens.clear();
+        self.traits.clear();
         self.pending.clear();
     }
 
@@ -160,6 +162,20 @@ impl Trace {
     /// The resources that did not start with exactly one token.
     pub fn tokens(&self) -> &[(Loc, u32)] {
         &self.tokens
+    }
+
+    /// Tells something about a location that does not change from execution to
+    /// execution, hashed (the name of the attribute, the key, the site that
+    /// created the object): locations with different traits are different ones.
+    /// Needed for none; saves executions when two steps have to be compared that
+    /// never met in one execution.
+    pub fn set_trait(&mut self, loc: Loc, hash: u32) {
+        self.traits.push((loc, hash));
+    }
+
+    /// The traits that were told, in that order.
+    pub fn traits(&self) -> &[(Loc, u32)] {
+        &self.traits
     }
 
     /// The events, oldest first.

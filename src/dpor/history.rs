@@ -54,6 +54,8 @@ pub(super) struct Slot {
     pub(super) cursor: u32,
     pub(super) last_write: u32,
     pub(super) tokens: u32,
+    /// See [`Trace::set_trait`]; 0 if nothing was told.
+    pub(super) feature: u32,
 }
 
 /// Maps the trace's locations to dense slots.
@@ -149,6 +151,11 @@ impl History {
                 self.slots[slot as usize].tokens = tokens;
             }
         }
+        for &(loc, hash) in trace.traits() {
+            if let Some(slot) = self.known_slot(loc) {
+                self.slots[slot as usize].feature = hash;
+            }
+        }
         self.index_touches();
     }
 
@@ -209,6 +216,7 @@ impl History {
                 cursor: 0,
                 last_write: NONE,
                 tokens: 1,
+                feature: 0,
             });
         }
         let index = *entry;

@@ -19,21 +19,21 @@
 
 mod history;
 mod races;
+mod record;
 mod reversal;
 mod wakeup_tree;
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
+
+use smallvec::SmallVec;
 
 use crate::strategy::{Plan, Segment, Sleeper, Strategy};
 use crate::trace::{Trace, Worker};
-use history::{History, Step};
+use history::{History, SlotAccess, Step};
 use races::{Race, Races};
-use reversal::Reversal;
-use wakeup_tree::{Branch, Kinds, insert, sleeper, sleeps};
-
-/// Whether a wakeup sequence takes along what comes after the second event.
-const WHOLE_SUFFIX: bool = false;
+use record::LazyRecord;
+use reversal::{Known, Reversal};
+use wakeup_tree::{Branch, insert, sleeper, sleeps};
 
 /// What the search has done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -156,11 +156,11 @@ impl Dpor {
                 return true;
             }
         }
-        self.races.compute(&mut self.history, if WHOLE_SUFFIX { 0 } else { self.common });
+        self.races.compute(&mut self.history);
         self.stats.races += self.races.found.len() as u64;
-        let mut kinds = None;
+        let now = LazyRecord::default();
         for race in std::mem::take(&mut self.races.found) {
-            self.reverse(race, &mut kinds);
+            self.reverse(race, &now);
         }
         true
     }
@@ -210,25 +210,28 @@ impl Dpor {
     }
 
     /// Plans the executions that reverse a race, unless they are covered.
-    fn reverse(&mut self, race: Race, kinds: &mut Option<Rc<Kinds>>) {
+    fn reverse(&mut self, race: Race, now: &LazyRecord) {
         let (h, v) = (&self.history, &mut self.reversal);
         v.set(h, race);
         let depth = v.depth;
         let mut covers = true;
         if let Some((&from, node)) = self.nodes.range(..=depth).next_back() {
             for s in node.sleep.iter().filter(|s| sleeps(h, s, from, depth)) {
-                match v.weak_initial(h, s.worker, &s.kinds, false) {
+                let accesses: SmallVec<[_; 4]> =
+                    s.kinds.iter().map(|&kind| SlotAccess { slot: 0, kind }).collect();
+                let known =
+                    Known { worker: s.worker, accesses: &accesses, record: None, guess: false };
+                match v.weak_initial(h, now, known) {
                     Some(true) => return,
                     Some(false) => {}
                     None => covers = false,
                 }
             }
         }
-        let mut record = || Rc::clone(kinds.get_or_insert_with(|| Rc::new(Kinds::of(h))));
         match self.nodes.get_mut(&depth) {
-            Some(node) => insert(&mut node.pending, v, h, covers, &mut record),
+            Some(node) => insert(&mut node.pending, v, h, now, covers),
             None => {
-                let pending = vec![Branch::new(v, h, record(), covers)];
+                let pending = vec![Branch::new(v, h, now, covers)];
                 let sleep = self.asleep_at(depth);
                 self.nodes.insert(depth, Node { sleep, pending });
             }

@@ -42,9 +42,8 @@ pub(super) struct Races {
 }
 
 impl Races {
-    /// Fills in the clocks of `h` and lists in `self.found` the races whose
-    /// second step is at `from` or later.
-    pub fn compute(&mut self, h: &mut History, from: Step) {
+    /// Fills in the clocks of `h` and lists its races in `self.found`.
+    pub fn compute(&mut self, h: &mut History) {
         let workers = h.workers;
         self.found.clear();
         self.epoch = 0;
@@ -62,7 +61,7 @@ impl Races {
             let worker = h.worker(step);
             let w = worker as usize;
             if self.needs_clock(h, step, worker) {
-                self.executed(h, step, worker, from);
+                self.executed(h, step, worker);
             } else {
                 let current = self.current[w];
                 h.clock_at.push(current);
@@ -85,15 +84,13 @@ impl Races {
             })
     }
 
-    fn executed(&mut self, h: &mut History, step: Step, worker: Worker, from: Step) {
+    fn executed(&mut self, h: &mut History, step: Step, worker: Worker) {
         let w = worker as usize;
         if h.accesses(step).iter().any(|a| a.kind == Kind::Advance) {
-            self.advance(h, step, from);
+            self.advance(h, step);
         }
         self.set_base(h, step, worker);
-        if step >= from {
-            self.races_of(h, step, true);
-        }
+        self.races_of(h, step, true);
         // The clock is the base joined with all conflicting predecessors.
         self.joined.clone_from(&self.base);
         for i in 0..h.accesses(step).len() {
@@ -147,9 +144,13 @@ impl Races {
         for access in h.accesses(step) {
             if access.kind == Kind::Join {
                 let ended = access.slot as usize;
-                if self.current[ended] != NONE {
-                    let at = self.current[ended];
-                    join(&mut self.base, &h.clocks[at as usize..at as usize + h.workers]);
+                match (self.current[ended], self.start[ended]) {
+                    (NONE, NONE) => {}
+                    // Started, and had nothing to do.
+                    (NONE, start) => join_step(&mut self.base, h, start),
+                    (at, _) => {
+                        join(&mut self.base, &h.clocks[at as usize..at as usize + h.workers]);
+                    }
                 }
                 self.base[ended] = self.base[ended].max(self.count[ended]);
             }
@@ -159,12 +160,12 @@ impl Races {
 
     /// Time jumps: whoever waits for a token now may have to get it earlier,
     /// and everything later happens after everything until now.
-    fn advance(&mut self, h: &History, step: Step, from: Step) {
+    fn advance(&mut self, h: &History, step: Step) {
         for w in 0..h.workers {
             let begun = self.start[w] != NONE || !h.is_started(w as Worker);
             let Some(next) = h.nth(w as Worker, self.count[w]) else { continue };
             let waits = h.accesses(next).iter().any(|a| a.kind == Kind::Acquire);
-            if begun && step >= from && (next == step || waits) {
+            if begun && (next == step || waits) {
                 self.waiting(h, next);
             }
         }

@@ -8,6 +8,7 @@
 
 use super::history::{History, SlotAccess, Step};
 use super::races::Race;
+use super::record::{LazyRecord, Record};
 use crate::strategy::Segment;
 use crate::trace::{Kind, Worker};
 
@@ -24,8 +25,18 @@ pub(super) struct Reversal {
     /// Up to which of each worker's events the sequence goes, without `second`.
     until: Vec<u32>,
     runner: Worker,
-    /// Whose next step is the one that it is in the execution at hand.
-    known: Vec<bool>,
+}
+
+/// A step that was explored or planned in an earlier execution.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    pub worker: Worker,
+    pub accesses: &'a [SlotAccess],
+    /// The execution that the accesses are of; sleepers need none.
+    pub record: Option<&'a Record>,
+    /// It was planned and never executed in this place: conditional accesses
+    /// may turn out otherwise.
+    pub guess: bool,
 }
 
 impl Reversal {
@@ -36,19 +47,10 @@ impl Reversal {
         self.runner = h.worker(race.second);
         self.passed.clear();
         self.until.clear();
-        self.known.clear();
-        self.known.resize(h.workers, true);
-        let end = race.second.min(h.events);
         for worker in 0..h.workers as Worker {
             let passed = h.count_before(worker, race.first);
-            let not_after = h.count_not_after(worker, race.first);
-            let until = if super::WHOLE_SUFFIX {
-                not_after
-            } else {
-                not_after.min(h.count_before(worker, end))
-            };
             self.passed.push(passed);
-            self.until.push(until.max(passed));
+            self.until.push(h.count_not_after(worker, race.first).max(passed));
         }
         // Nothing of its worker is left out before the second event.
         self.until[self.runner as usize] = h.ordinal(race.second);
@@ -76,20 +78,12 @@ impl Reversal {
         worker == self.runner && self.passed[w] == self.until[w]
     }
 
-    /// Can this worker's next step come first in what is left of the sequence,
-    /// or does it at least commute with all of it? `kinds` are those of the
-    /// step where it was explored or planned; `guess` says that it was not
-    /// executed there, so that its conditional accesses may turn out otherwise.
-    /// `None`: not known.
-    pub fn weak_initial(
-        &self,
-        h: &History,
-        worker: Worker,
-        kinds: &[Kind],
-        guess: bool,
-    ) -> Option<bool> {
+    /// Can this step come first in what is left of the sequence, or does it at
+    /// least commute with all of it? `None`: not known.
+    pub fn weak_initial(&self, h: &History, now: &LazyRecord, known: Known<'_>) -> Option<bool> {
+        let worker = known.worker;
         if !self.runs(worker) {
-            return self.commutes(h, worker, kinds, guess);
+            return self.commutes(h, now, known);
         }
         let n = self.passed[worker as usize];
         if !self.is_second(worker) {
@@ -113,59 +107,76 @@ impl Reversal {
         clock.iter().zip(&self.passed).enumerate().all(|(w, (c, p))| w == worker as usize || c <= p)
     }
 
-    /// Passes the worker's next `events` steps: one, or several private ones.
-    pub fn pass(&mut self, h: &History, worker: Worker, events: u32) {
-        let w = worker as usize;
-        if self.passed[w] >= self.until[w] && self.known[w] {
-            // Not of the sequence. Was it the same step in the execution at
-            // hand? If what it depends on came before it there too, no more
-            // and no less.
-            self.known[w] = h.nth(worker, self.passed[w]).is_some_and(|step| {
-                step < h.events
-                    && self.has_passed(h.clock(step), worker)
-                    && !self.passed_one_after(h, step)
-            });
+    /// Does a step of a worker that has none in the sequence commute with it?
+    fn commutes(&self, h: &History, now: &LazyRecord, known: Known<'_>) -> Option<bool> {
+        let w = known.worker as usize;
+        // The worker did nothing yet that it does not do in the sequence too,
+        // so the step is its next one in the execution at hand as well.
+        let same = match self.passed[w] <= self.until[w] {
+            true => Some(h.accesses(h.nth(known.worker, self.passed[w])?)),
+            false => None,
+        };
+        let unlike =
+            |(a, k): (&SlotAccess, &SlotAccess)| k.kind.is_memory() && a.names_no_location();
+        if same.is_some_and(|same| {
+            same.len() != known.accesses.len() || same.iter().zip(known.accesses).any(unlike)
+        }) {
+            return None;
         }
-        self.passed[w] += events;
+        let mut conflict = Some(false);
+        for (i, access) in known.accesses.iter().enumerate() {
+            let at_most = if known.guess { access.kind.strongest() } else { access.kind };
+            let at_least = if known.guess { access.kind.weakest() } else { access.kind };
+            if at_most == Kind::Advance {
+                return Some(false);
+            }
+            if !at_most.is_memory() {
+                continue;
+            }
+            let slot = match (same, known.record) {
+                (Some(same), _) => Some(same[i].slot),
+                (None, Some(record)) => now.get(h).translate(record, access.slot),
+                (None, None) => return None,
+            };
+            let conflicts = |kind, of| match slot {
+                Some(slot) => self.conflicts(h, SlotAccess { slot, kind }, of),
+                None => self.could_meet(h, now, known.record, access.slot, kind),
+            };
+            if slot.is_some() && conflicts(at_least, Kind::weakest) {
+                return Some(false);
+            }
+            if conflicts(at_most, Kind::strongest) {
+                conflict = None;
+            }
+        }
+        conflict.map(|conflict| !conflict)
     }
 
-    fn passed_one_after(&self, h: &History, step: Step) -> bool {
-        (0..h.workers as Worker).any(|other| {
-            let n = self.passed[other as usize];
-            n > 0
-                && other != h.worker(step)
-                && h.nth(other, n - 1).is_some_and(|last| last < h.events && h.before(step, last))
+    /// Could a conflicting access that is left be to a location of `record`?
+    fn could_meet(
+        &self,
+        h: &History,
+        now: &LazyRecord,
+        record: Option<&Record>,
+        slot: u32,
+        kind: Kind,
+    ) -> bool {
+        let Some(record) = record else { return true };
+        let steps = (self.depth..h.events).filter(|&s| self.contains(h, s));
+        let second = self.is_left(self.runner).then_some(self.second);
+        steps.chain(second).flat_map(|s| h.accesses(s)).any(|a| {
+            !a.names_no_location()
+                && a.kind.strongest().conflicts(kind)
+                && record.could_be(slot, now.get(h), a.slot)
         })
     }
 
-    /// Does the step of a worker that has none in the sequence commute with it?
-    fn commutes(&self, h: &History, worker: Worker, kinds: &[Kind], guess: bool) -> Option<bool> {
-        if !self.known[worker as usize] {
-            return None;
-        }
-        let step = h.nth(worker, self.passed[worker as usize])?;
-        let accesses = h.accesses(step);
-        let unlike = |(a, k): (&SlotAccess, &Kind)| k.is_memory() && a.names_no_location();
-        if accesses.len() != kinds.len() || accesses.iter().zip(kinds).any(unlike) {
-            return None;
-        }
-        let conflicts = |strongest: bool| {
-            let of = if strongest { Kind::strongest } else { Kind::weakest };
-            accesses.iter().zip(kinds).any(|(a, &kind)| {
-                let kind = if guess { of(kind) } else { kind };
-                self.conflicts(h, SlotAccess { slot: a.slot, kind }, of)
-            })
-        };
-        certainly_not(conflicts(false), conflicts(true))
-    }
-
-    /// How many steps in a row of this worker, from its next one on, are alike:
-    /// one that is shared, or all private ones before the next shared one.
-    pub fn private_steps(&self, h: &History, worker: Worker) -> u32 {
+    /// How many of the worker's next steps are alike: one that is shared, or all
+    /// private ones that come before the next shared one in the sequence.
+    pub fn steps_alike(&self, h: &History, worker: Worker) -> u32 {
         let n = self.passed[worker as usize];
-        let until = self.until[worker as usize];
-        let private = h.private_from(worker, n);
-        if n < until { private.min(until - n) } else { private }
+        let left = self.until[worker as usize].saturating_sub(n);
+        h.private_from(worker, n).min(left).max(1)
     }
 
     /// Does an access conflict with what is left? The kinds of the second event

@@ -8,49 +8,17 @@
 use std::rc::Rc;
 
 use super::history::{History, Step};
-use super::reversal::Reversal;
+use super::record::{LazyRecord, Record};
+use super::reversal::{Known, Reversal};
 use crate::strategy::{Segment, Sleeper};
 use crate::trace::{Kind, Worker};
-
-/// The kinds of all accesses of one execution. Locations mean nothing in other
-/// executions, kinds do.
-#[derive(Debug, Default)]
-pub(super) struct Kinds {
-    /// For each worker, where the kinds of each of its steps start.
-    first: Vec<Vec<u32>>,
-    kinds: Vec<Kind>,
-}
-
-impl Kinds {
-    pub fn of(h: &History) -> Self {
-        let mut all = Self::default();
-        for worker in 0..h.workers as Worker {
-            let mut first = Vec::with_capacity(h.executed(worker) as usize + 2);
-            first.push(all.kinds.len() as u32);
-            let mut n = 0;
-            while let Some(step) = h.nth(worker, n) {
-                all.kinds.extend(h.accesses(step).iter().map(|a| a.kind));
-                first.push(all.kinds.len() as u32);
-                n += 1;
-            }
-            all.first.push(first);
-        }
-        all
-    }
-
-    /// Of the n-th step of a worker.
-    pub fn get(&self, worker: Worker, n: u32) -> &[Kind] {
-        let first = &self.first[worker as usize];
-        &self.kinds[first[n as usize] as usize..first[n as usize + 1] as usize]
-    }
-}
 
 /// An edge of a wakeup tree, and the subtree behind it.
 #[derive(Debug)]
 pub(super) struct Branch {
     pub runs: Vec<Segment>,
     /// Of the execution that the edge was found in.
-    kinds: Rc<Kinds>,
+    record: Rc<Record>,
     pub next: Vec<Branch>,
     /// As a leaf, does it cover whatever goes on like it? Not if it could not
     /// be decided whether all that sleeps in it is woken.
@@ -62,8 +30,9 @@ pub(super) struct Branch {
 
 impl Branch {
     /// A branch that executes `v`. See [`Branch::covers`].
-    pub fn new(v: &Reversal, h: &History, kinds: Rc<Kinds>, covers: bool) -> Self {
-        Self { runs: v.segments(h), kinds, next: Vec::new(), covers, guess: true }
+    pub fn new(v: &Reversal, h: &History, now: &LazyRecord, covers: bool) -> Self {
+        let record = Rc::clone(now.get(h));
+        Self { runs: v.segments(h), record, next: Vec::new(), covers, guess: true }
     }
 
     /// Cuts the edge behind `events` events of its run number `run`.
@@ -74,8 +43,8 @@ impl Branch {
             rest[0].events -= events;
         }
         let next = std::mem::take(&mut self.next);
-        let kinds = Rc::clone(&self.kinds);
-        self.next.push(Branch { runs: rest, kinds, next, covers: self.covers, guess: self.guess });
+        let record = Rc::clone(&self.record);
+        self.next.push(Branch { runs: rest, record, next, covers: self.covers, guess: self.guess });
         self.guess = false;
     }
 }
@@ -83,14 +52,13 @@ impl Branch {
 /// Adds the sequence to a tree, given by its root's branches, unless an
 /// execution that the tree holds already covers it.
 ///
-/// `covers` says that it certainly wakes everything that sleeps at the root, and
-/// `kinds` makes the record of the execution at hand, when it is needed.
+/// `covers` says that it certainly wakes everything that sleeps at the root.
 pub(super) fn insert(
     mut branches: &mut Vec<Branch>,
     v: &mut Reversal,
     h: &History,
+    now: &LazyRecord,
     mut covers: bool,
-    kinds: &mut dyn FnMut() -> Rc<Kinds>,
 ) {
     loop {
         if v.is_empty() {
@@ -98,7 +66,7 @@ pub(super) fn insert(
         }
         let mut into = None;
         for (i, branch) in branches.iter().enumerate() {
-            let (run, events, weak_initial) = pass(branch, v, h);
+            let (run, events, weak_initial) = pass(branch, v, h, now);
             // A step of which too little is known counts as no weak initial.
             covers &= weak_initial.is_some();
             if (run, events) != (0, 0) {
@@ -107,7 +75,7 @@ pub(super) fn insert(
             }
         }
         let Some((i, run, events)) = into else {
-            branches.push(Branch::new(v, h, kinds(), covers));
+            branches.push(Branch::new(v, h, now, covers));
             return;
         };
         let branch = &mut branches[i];
@@ -125,21 +93,31 @@ pub(super) fn insert(
 /// Goes down an edge as long as its steps are weak initials of what is left of
 /// the sequence. Where it stops, (run, events of that run), and whether it does
 /// so because the next step is none, or not known.
-fn pass(branch: &Branch, v: &mut Reversal, h: &History) -> (usize, u32, Option<bool>) {
+fn pass(
+    branch: &Branch,
+    v: &mut Reversal,
+    h: &History,
+    now: &LazyRecord,
+) -> (usize, u32, Option<bool>) {
+    let record = &branch.record;
     for (i, run) in branch.runs.iter().enumerate() {
         let mut events = 0;
         while events < run.events {
-            let w = run.worker as usize;
+            let worker = run.worker;
             let last = i + 1 == branch.runs.len() && events + 1 == run.events;
-            let kinds = branch.kinds.get(run.worker, v.passed[w]);
-            let weak_initial = v.weak_initial(h, run.worker, kinds, branch.guess && last);
+            let known = Known {
+                worker,
+                accesses: record.get(worker, v.passed[worker as usize]),
+                record: Some(record),
+                guess: branch.guess && last,
+            };
+            let weak_initial = v.weak_initial(h, now, known);
             if weak_initial != Some(true) {
                 return (i, events, weak_initial);
             }
-            // What follows until the worker's next shared step goes the same way.
-            let skip = v.private_steps(h, run.worker).clamp(1, run.events - events);
-            v.pass(h, run.worker, skip);
-            events += skip;
+            let alike = v.steps_alike(h, worker).min(run.events - events);
+            v.passed[worker as usize] += alike;
+            events += alike;
         }
     }
     (branch.runs.len(), 0, Some(true))

@@ -286,14 +286,16 @@ fn eval(regs: &[i64; 6], v: Val) -> i64 {
 
 // ------------------------------------------------------------------- traces
 
+/// Read sets and single writes, as (is it a write, events).
+type Log = Vec<(bool, Vec<(Worker, u32)>)>;
+
 /// The order of conflicting accesses of each location: writes, and sets of
 /// reads in between. Equal for two interleavings iff they are one Mazurkiewicz
 /// trace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Canon {
     counts: Vec<u32>,
-    /// Alternating: read sets and single writes, as (is_write, events).
-    logs: BTreeMap<Key, Vec<(bool, Vec<(Worker, u32)>)>>,
+    logs: BTreeMap<Key, Log>,
 }
 
 impl Canon {
@@ -413,11 +415,13 @@ pub struct Runner<'p> {
     pub seed: u64,
     /// In the free run, who goes first among the enabled.
     pub order: u64,
+    /// Tell what is known of locations?
+    pub traits: bool,
 }
 
 impl<'p> Runner<'p> {
     pub fn new(program: &'p Program, seed: u64) -> Self {
-        Self { program, seed, order: 0 }
+        Self { program, seed, order: 0, traits: true }
     }
 
     fn random(&mut self) -> u64 {
@@ -457,6 +461,7 @@ impl<'p> Runner<'p> {
             state.step(w);
             accesses
         };
+        let traits = self.traits;
         let mut current = None;
         for segment in &plan.segments {
             for _ in 0..segment.events {
@@ -509,6 +514,11 @@ impl<'p> Runner<'p> {
                 trace.pending.push(Pending { worker: w as Worker, accesses });
             }
         }
+        if traits {
+            for (&(space, n), &loc) in &locs {
+                trace.set_trait(loc, (n * 4 + space + 1) as u32);
+            }
+        }
         let deadlock = state.is_deadlock();
         (canon, Outcome { mem: state.mem, deadlock, preemptions: 0 })
     }
@@ -521,7 +531,14 @@ pub fn explore(
     seed: u64,
     limit: usize,
 ) -> Vec<(Canon, Outcome)> {
-    let mut runner = Runner::new(program, seed);
+    explore_with(Runner::new(program, seed), strategy, limit)
+}
+
+pub fn explore_with(
+    mut runner: Runner<'_>,
+    strategy: &mut dyn Strategy,
+    limit: usize,
+) -> Vec<(Canon, Outcome)> {
     let mut trace = Trace::new();
     let mut all = Vec::new();
     let mut plan = strategy.next_plan(None).cloned();

@@ -1,0 +1,165 @@
+//! What is kept of an execution while branches that were found in it wait.
+//!
+//! A branch may have to be compared with later executions, in which locations
+//! have other numbers. What does mean the same everywhere is *the i-th access
+//! of the step that worker w makes after the past p*: programs are
+//! deterministic, so equal pasts lead to the same object. A past is an event
+//! with all that happens before it, named by a hash. Two executions that share
+//! such an access thereby agree on a location.
+
+use std::cell::OnceCell;
+use std::rc::Rc;
+
+use super::history::{History, SlotAccess};
+use crate::trace::{Kind, Worker};
+
+/// Names the i-th access of a step by the step's past.
+type Name = u64;
+
+/// The accesses of one execution, by worker and step.
+#[derive(Debug, Default)]
+pub(super) struct Record {
+    /// For each worker, where the accesses of each of its steps start.
+    first: Vec<Vec<u32>>,
+    accesses: Vec<SlotAccess>,
+    /// For each access.
+    names: Vec<Name>,
+    /// For each slot, see [`crate::trace::Trace::set_trait`].
+    features: Vec<u32>,
+    by_name: OnceCell<Vec<(Name, u32)>>,
+    by_slot: OnceCell<Vec<(u32, Name)>>,
+}
+
+impl Record {
+    pub fn of(h: &History) -> Self {
+        let features = h.slots.iter().map(|slot| slot.feature).collect();
+        let mut record = Self { features, ..Self::default() };
+        let mut pasts = Pasts::new(h);
+        let mut named = Vec::with_capacity(h.steps() as usize);
+        for step in 0..h.steps() {
+            named.push(record.names.len());
+            pasts.step(h, step, &mut record.names);
+        }
+        let names = std::mem::take(&mut record.names);
+        for worker in 0..h.workers as Worker {
+            let mut first = vec![record.accesses.len() as u32];
+            while let Some(step) = h.nth(worker, first.len() as u32 - 1) {
+                let accesses = h.accesses(step);
+                let at = named[step as usize];
+                record.accesses.extend_from_slice(accesses);
+                record.names.extend_from_slice(&names[at..at + accesses.len()]);
+                first.push(record.accesses.len() as u32);
+            }
+            record.first.push(first);
+        }
+        record
+    }
+
+    /// The accesses of the n-th step of a worker.
+    pub fn get(&self, worker: Worker, n: u32) -> &[SlotAccess] {
+        let first = &self.first[worker as usize];
+        &self.accesses[first[n as usize] as usize..first[n as usize + 1] as usize]
+    }
+
+    fn places(&self) -> impl Iterator<Item = (u32, Name)> + '_ {
+        let named = self.accesses.iter().zip(&self.names);
+        named.filter(|(a, _)| !a.names_no_location()).map(|(a, &name)| (a.slot, name))
+    }
+
+    fn slot_named(&self, name: Name) -> Option<u32> {
+        let sorted = self.by_name.get_or_init(|| {
+            let mut list: Vec<_> = self.places().map(|(slot, name)| (name, slot)).collect();
+            list.sort_unstable();
+            list
+        });
+        let at = sorted.partition_point(|&(n, _)| n < name);
+        sorted.get(at).filter(|found| found.0 == name).map(|found| found.1)
+    }
+
+    fn names_of(&self, slot: u32) -> impl Iterator<Item = Name> + '_ {
+        let sorted = self.by_slot.get_or_init(|| {
+            let mut list: Vec<_> = self.places().collect();
+            list.sort_unstable();
+            list
+        });
+        let at = sorted.partition_point(|&(s, _)| s < slot);
+        sorted[at..].iter().take_while(move |&&(s, _)| s == slot).map(|&(_, name)| name)
+    }
+
+    /// Could a slot of `self` and one of `other` be the same location?
+    pub fn could_be(&self, slot: u32, other: &Record, other_slot: u32) -> bool {
+        let (a, b) = (self.features[slot as usize], other.features[other_slot as usize]);
+        (a == b || a == 0 || b == 0) && self.translate(other, other_slot).is_none_or(|s| s == slot)
+    }
+
+    /// The slot of `self` that is the same location as a slot of `other`.
+    pub fn translate(&self, other: &Record, slot: u32) -> Option<u32> {
+        other.names_of(slot).find_map(|name| self.slot_named(name))
+    }
+}
+
+/// Makes the record of the execution at hand, once, if anybody asks.
+#[derive(Debug, Default)]
+pub(super) struct LazyRecord(OnceCell<Rc<Record>>);
+
+impl LazyRecord {
+    pub fn get(&self, h: &History) -> &Rc<Record> {
+        self.0.get_or_init(|| Rc::new(Record::of(h)))
+    }
+}
+
+/// The hashes of pasts, while going through an execution.
+struct Pasts {
+    worker: Vec<u64>,
+    /// For each slot, the latest write, and the reads since.
+    writes: Vec<u64>,
+    reads: Vec<u64>,
+}
+
+impl Pasts {
+    fn new(h: &History) -> Self {
+        let slots = h.slots.len();
+        Self { worker: vec![0; h.workers], writes: vec![0; slots], reads: vec![0; slots] }
+    }
+
+    /// Names the accesses of a step, and takes it in.
+    fn step(&mut self, h: &History, step: u32, names: &mut Vec<Name>) {
+        let worker = h.worker(step) as usize;
+        let start = mix(mix(self.worker[worker], worker as u64), u64::from(h.ordinal(step)));
+        let accesses = h.accesses(step);
+        names.extend((1..=accesses.len() as u64).map(|i| mix(start, i)));
+        let mut past = start;
+        for a in accesses {
+            let slot = a.slot as usize;
+            past = match a.kind {
+                Kind::None => mix(past, 1),
+                Kind::Start => mix(past, 2),
+                Kind::Join => mix(past, self.worker[slot]),
+                Kind::Advance => self.worker.iter().fold(past, |p, &w| mix(p, w)),
+                kind if kind.is_write() => {
+                    mix(mix(mix(past, kind as u64), self.writes[slot]), self.reads[slot])
+                }
+                kind => mix(mix(past, kind as u64), self.writes[slot]),
+            };
+        }
+        for a in accesses {
+            let slot = a.slot as usize;
+            match a.kind {
+                Kind::Start => self.worker[slot] = mix(past, 3),
+                kind if kind.is_write() => (self.writes[slot], self.reads[slot]) = (past, 0),
+                kind if kind.is_memory() => {
+                    self.reads[slot] = self.reads[slot].wrapping_add(past);
+                }
+                _ => {}
+            }
+        }
+        self.worker[worker] = past;
+    }
+}
+
+fn mix(a: u64, b: u64) -> u64 {
+    let mut x = (a ^ b.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_add(0x632b_e59b_d9b4_e019);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
