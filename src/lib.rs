@@ -4,6 +4,7 @@
 //! knows nothing of CPython.
 
 pub mod dpor;
+pub mod explore;
 pub mod strategy;
 pub mod trace;
 

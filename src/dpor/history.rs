@@ -115,7 +115,8 @@ impl History {
         self.clear();
         let names_worker = |a: &Access| matches!(a.kind, Kind::Start | Kind::Join);
         let mut max = 0;
-        let mut workers = 0;
+        // Branches that wait may name workers that this execution never started.
+        let mut workers = self.workers;
         let mut accesses = 0;
         let pending = trace.pending.iter().map(|p| (p.worker, p.accesses.as_slice()));
         let events = trace.events().iter().map(|e| (e.worker, trace.accesses_of(e)));

@@ -27,6 +27,7 @@ use std::collections::BTreeMap;
 
 use smallvec::SmallVec;
 
+use crate::explore::{Estimate, Estimator, Sizes};
 use crate::strategy::{Plan, Segment, Sleeper, Strategy};
 use crate::trace::{Trace, Worker};
 use history::{History, SlotAccess, Step};
@@ -71,6 +72,10 @@ struct Node {
     sleep: Vec<Sleeper>,
     /// The wakeup tree, without the branch that is being explored.
     pending: Vec<Branch>,
+    /// How many executions the explored branches took.
+    done: Sizes,
+    /// Executions before the branch that is being explored.
+    since: u64,
 }
 
 /// Enough of an event to recognise it in the next execution.
@@ -141,7 +146,7 @@ impl Dpor {
         self.history.load(trace);
         for (depth, pending) in std::mem::take(&mut self.fresh) {
             let sleep = self.asleep_at(depth);
-            self.nodes.insert(depth, Node { sleep, pending });
+            self.add_node(depth, sleep, pending);
         }
         let planned = self.plan.segments.iter().map(|s| s.events).sum();
         let asleep = self.asleep_at(planned);
@@ -194,6 +199,13 @@ impl Dpor {
         None
     }
 
+    /// A point is found, so all since the branch around it began was explored
+    /// from its first branch.
+    fn add_node(&mut self, depth: Step, sleep: Vec<Sleeper>, pending: Vec<Branch>) {
+        let since = self.nodes.range(..depth).next_back().map_or(0, |(_, outer)| outer.since);
+        self.nodes.insert(depth, Node { sleep, pending, done: Sizes::default(), since });
+    }
+
     /// The sleep set at a point of the execution at hand.
     fn asleep_at(&self, depth: Step) -> Vec<Sleeper> {
         let Some((&from, node)) = self.nodes.range(..=depth).next_back() else {
@@ -233,7 +245,7 @@ impl Dpor {
             None => {
                 let pending = vec![Branch::new(v, h, now, covers)];
                 let sleep = self.asleep_at(depth);
-                self.nodes.insert(depth, Node { sleep, pending });
+                self.add_node(depth, sleep, pending);
             }
         }
     }
@@ -245,7 +257,10 @@ impl Dpor {
             if !last.get().pending.is_empty() {
                 let depth = *last.key();
                 let explored = self.history.worker(depth);
-                last.get_mut().sleep.extend(sleeper(&self.history, explored, depth));
+                let node = last.get_mut();
+                node.sleep.extend(sleeper(&self.history, explored, depth));
+                node.done.add(self.stats.executions - node.since);
+                node.since = self.stats.executions;
                 break depth;
             }
             last.remove();
@@ -308,5 +323,13 @@ impl Strategy for Dpor {
             (State::Done, _) => {}
         }
         (self.state == State::Running).then_some(&self.plan)
+    }
+
+    fn estimate(&self) -> Option<Estimate> {
+        let mut estimator = Estimator::new();
+        for node in self.nodes.values().rev() {
+            estimator.point(&node.done, node.pending.len());
+        }
+        Some(estimator.finish(self.stats.executions))
     }
 }

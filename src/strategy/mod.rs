@@ -1,5 +1,6 @@
 //! How the next execution is chosen: one trait, one file for each strategy.
 
+use crate::explore::Estimate;
 use crate::trace::{Access, Kind, Trace, Worker};
 
 /// A run of events of one worker.
@@ -59,5 +60,10 @@ pub trait Strategy {
     /// Who runs next? `candidates` is not empty and sorted by worker.
     fn choose(&mut self, _current: Option<Worker>, candidates: &[Candidate<'_>]) -> Worker {
         candidates[0].worker
+    }
+
+    /// How many executions there will be, where that can be told.
+    fn estimate(&self) -> Option<Estimate> {
+        None
     }
 }

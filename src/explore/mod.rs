@@ -1,0 +1,161 @@
+//! The loop: strategy → plan → execution → verdict → strategy, whatever it is
+//! that executes.
+
+mod estimate;
+
+use std::time::{Duration, Instant};
+
+pub use estimate::{Estimate, Estimator, Sizes};
+
+use crate::strategy::{Plan, Segment, Strategy};
+use crate::trace::Trace;
+
+/// What is thought of one execution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing was wrong.
+    Pass,
+    /// Something was.
+    Fail,
+    /// It did not end, and cannot be judged.
+    Inconclusive,
+}
+
+/// Executes plans.
+pub trait Runner {
+    /// Executes `plan` from the start and writes down what happened. Asks
+    /// `strategy` where the plan leaves a choice, if it wants to be asked.
+    fn run(&mut self, plan: &Plan, strategy: &mut dyn Strategy, trace: &mut Trace) -> Verdict;
+
+    /// Told after every execution. False ends the exploration.
+    fn progress(&mut self, _progress: &Progress) -> bool {
+        true
+    }
+}
+
+/// When to end although more is left.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    /// So many executions.
+    pub max_executions: Option<u64>,
+    /// So much time.
+    pub total_time: Option<Duration>,
+    /// The first failure.
+    pub stop_on_first: bool,
+}
+
+/// Why an exploration ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum End {
+    /// The strategy has nothing more to try.
+    #[default]
+    Exhausted,
+    /// [`Limits::max_executions`].
+    Executions,
+    /// [`Limits::total_time`].
+    Time,
+    /// [`Limits::stop_on_first`].
+    Failure,
+    /// [`Runner::progress`] said so.
+    Stopped,
+}
+
+/// How far an exploration has come.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Executions so far.
+    pub executions: u64,
+    /// Failing ones among them.
+    pub failures: u64,
+    /// Since the start.
+    pub elapsed: Duration,
+    /// Of the executions in all, where the strategy can tell.
+    pub estimate: Option<Estimate>,
+}
+
+/// A failing execution.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Its number, from 0.
+    pub execution: u64,
+    /// Who ran for how long, from start to end: replays it.
+    pub schedule: Vec<Segment>,
+}
+
+/// What an exploration found.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// Executions.
+    pub executions: u64,
+    /// Those that could not be judged.
+    pub inconclusive: u64,
+    /// The failing ones, in the order in which they were found.
+    pub failures: Vec<Failure>,
+    /// Why it ended.
+    pub end: End,
+    /// Of the executions in all, where the strategy can tell.
+    pub estimate: Option<Estimate>,
+}
+
+impl Summary {
+    /// Was everything there is executed and judged?
+    pub fn exhaustive(&self) -> bool {
+        self.end == End::Exhausted && self.inconclusive == 0
+    }
+}
+
+/// Explores until the strategy has nothing more to try or a limit is met.
+pub fn explore(strategy: &mut dyn Strategy, runner: &mut dyn Runner, limits: &Limits) -> Summary {
+    let start = Instant::now();
+    let mut summary = Summary::default();
+    let mut trace = Trace::new();
+    let mut last = None;
+    while let Some(plan) = strategy.next_plan(last).cloned() {
+        if limits.max_executions.is_some_and(|most| summary.executions >= most) {
+            summary.end = End::Executions;
+            break;
+        }
+        if limits.total_time.is_some_and(|most| start.elapsed() >= most) {
+            summary.end = End::Time;
+            break;
+        }
+        trace.clear();
+        match runner.run(&plan, strategy, &mut trace) {
+            Verdict::Pass => {}
+            Verdict::Fail => summary
+                .failures
+                .push(Failure { execution: summary.executions, schedule: schedule(&trace) }),
+            Verdict::Inconclusive => summary.inconclusive += 1,
+        }
+        summary.executions += 1;
+        if limits.stop_on_first && !summary.failures.is_empty() {
+            summary.end = End::Failure;
+            break;
+        }
+        let goes_on = runner.progress(&Progress {
+            executions: summary.executions,
+            failures: summary.failures.len() as u64,
+            elapsed: start.elapsed(),
+            estimate: strategy.estimate(),
+        });
+        if !goes_on {
+            summary.end = End::Stopped;
+            break;
+        }
+        last = Some(&trace);
+    }
+    summary.estimate = strategy.estimate();
+    summary
+}
+
+/// Who ran for how long in an execution.
+pub fn schedule(trace: &Trace) -> Vec<Segment> {
+    let mut segments: Vec<Segment> = Vec::new();
+    for event in trace.events() {
+        match segments.last_mut() {
+            Some(last) if last.worker == event.worker => last.events += 1,
+            _ => segments.push(Segment { worker: event.worker, events: 1 }),
+        }
+    }
+    segments
+}
