@@ -1,4 +1,5 @@
 import pytest
+
 from frontrun.common import Blocked, InterleavingResult, Schedule, Step
 
 

@@ -5,6 +5,7 @@ import textwrap
 from types import CodeType, SimpleNamespace
 
 import pytest
+
 from frontrun import _explain
 from frontrun.common import Access, Blocked, Race
 

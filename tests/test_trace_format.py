@@ -4,6 +4,7 @@ import textwrap
 import threading
 
 import pytest
+
 from frontrun._trace_format import (
     CollapsedRun,
     ConflictInfo,
