@@ -24,6 +24,8 @@ pub struct Code<'a>(Obj<'a>);
 pub struct Instruction {
     /// What it means; [`Op::Irrelevant`] where nothing is to be observed.
     pub op: Op,
+    /// The interpreter's number of it.
+    pub opcode: u8,
     /// Number of operands on the stack before it; [`UNKNOWN`] in dead code.
     pub depth: u16,
     /// The whole argument, prefixes included.
@@ -484,7 +486,7 @@ impl Opcodes {
     /// The table of a code object: abstract interpretation of the stack's depth
     /// over all jumps and exception handlers.
     fn analyse(&self, code: &[u8], handlers: &[Handler]) -> Vec<Instruction> {
-        let blank = Instruction { op: Op::Irrelevant, depth: UNKNOWN, arg: 0 };
+        let blank = Instruction { op: Op::Irrelevant, opcode: 0, depth: UNKNOWN, arg: 0 };
         let mut table = vec![blank; code.len() / 2];
         let decoded = self.decode(code);
         let mut by_offset = vec![usize::MAX; code.len() / 2 + 1];
@@ -526,6 +528,7 @@ impl Opcodes {
             let at = if cfg!(Py_3_12) { instruction.offset } else { instruction.start };
             table[at / 2] = Instruction {
                 op: self.ops[instruction.opcode as usize],
+                opcode: instruction.opcode,
                 depth: depth.and_then(|d| u16::try_from(d).ok()).unwrap_or(UNKNOWN),
                 arg: instruction.arg,
             };

@@ -72,6 +72,14 @@ pub fn value_error(message: &str) -> Raised {
     Raised
 }
 
+/// Sets `ImportError(message)`.
+pub fn import_error(message: &str) -> Raised {
+    let text = CString::new(message.replace('\0', "?")).unwrap_or_default();
+    // SAFETY: the type is static, the text NUL-terminated.
+    unsafe { ffi::PyErr_SetString(ffi::PyExc_ImportError, text.as_ptr()) };
+    Raised
+}
+
 /// Is `exception` an instance of the class `kind`?
 pub fn is_instance(exception: Obj<'_>, kind: Obj<'_>) -> bool {
     // SAFETY: PyErr_GivenExceptionMatches walks the MRO of an exception type.
@@ -104,6 +112,13 @@ pub fn abandoned() -> Raised {
     let class = ABANDONED.get().expect("init has run").borrow().as_ptr();
     // SAFETY: an exception class.
     unsafe { ffi::PyErr_SetNone(class) };
+    Raised
+}
+
+/// Sets `SystemExit`, which ends a thread silently.
+pub fn system_exit() -> Raised {
+    // SAFETY: a static exception class.
+    unsafe { ffi::PyErr_SetNone(ffi::PyExc_SystemExit) };
     Raised
 }
 

@@ -6,8 +6,9 @@
 use pyo3_ffi as ffi;
 
 use super::code::Code;
+use super::error::{self, Result};
 use super::layout::{self, _PyInterpreterFrame};
-use super::object::Obj;
+use super::object::{Obj, Owned};
 
 /// The frame that the current thread state executes, valid while a callback of
 /// the interpreter runs.
@@ -26,7 +27,7 @@ pub enum Operand<'a> {
     /// Nothing: the NULL that some call instructions push.
     Null,
     /// A small integer of the interpreter's own (3.14+, an iteration index).
-    Tagged,
+    Tagged(i64),
 }
 
 impl<'a> Operand<'a> {
@@ -35,7 +36,7 @@ impl<'a> Operand<'a> {
     pub fn object(self) -> Option<Obj<'a>> {
         match self {
             Operand::Object(object) => Some(object),
-            Operand::Null | Operand::Tagged => None,
+            Operand::Null | Operand::Tagged(_) => None,
         }
     }
 }
@@ -89,7 +90,7 @@ impl<'a> Frame<'a> {
             // SAFETY: a stack reference is one word, whatever it holds.
             let bits = unsafe { slot.bits };
             if bits & 3 == 3 {
-                return Operand::Tagged;
+                return Operand::Tagged(bits as i64 >> 2);
             }
             // SAFETY: an untagged stack reference is a live object or NULL.
             let object = unsafe { Obj::from_ptr((bits & !3) as *mut ffi::PyObject) };
@@ -140,6 +141,11 @@ impl<'a> Frame<'a> {
         }
     }
 
+    /// Everything on a stack of this depth, bottom first.
+    pub fn operands(self, depth: u16) -> impl Iterator<Item = Operand<'a>> {
+        (1..=depth as usize).rev().map(move |from_top| self.operand(depth, from_top))
+    }
+
     /// The offset in bytes of the instruction it stands at.
     pub fn offset(self, code: Code<'_>) -> usize {
         instruction_pointer(self.raw).wrapping_sub(code.first_unit())
@@ -156,6 +162,11 @@ pub fn stack<'a>() -> impl Iterator<Item = (Code<'a>, usize)> {
             let raw = next?;
             // SAFETY: `previous` is the live caller's frame or NULL.
             next = unsafe { raw.previous.as_ref() };
+            // 3.12 marks each entry from C with a frame of a trampoline.
+            const OWNED_BY_C_STACK: i8 = 3;
+            if cfg!(all(Py_3_12, not(Py_3_13))) && raw.owner == OWNED_BY_C_STACK as _ {
+                continue;
+            }
             // SAFETY: the executable of a live frame is a live object (or NULL).
             if let Some(object) = unsafe { Obj::from_ptr(executable(raw)) }
                 && let Some(code) = Code::from_obj(object)
@@ -164,6 +175,79 @@ pub fn stack<'a>() -> impl Iterator<Item = (Code<'a>, usize)> {
             }
         }
     })
+}
+
+/// Does a frame hold what it must, where the headers say? Called at import, so
+/// that another layout is an ImportError and never a crash later on.
+pub fn check_layout() -> Result<()> {
+    let source = c"lambda probe, below, argument: (below, probe(argument))";
+    // SAFETY: NUL-terminated literals and live objects throughout; each result is
+    // a new reference or NULL; `probe` is a METH_O function with a static definition.
+    let told = unsafe {
+        let compiled = error::check(ffi::Py_CompileString(
+            source.as_ptr(),
+            c"<frontrun>".as_ptr(),
+            ffi::Py_eval_input,
+        ))?;
+        let namespace = error::check(ffi::PyDict_New())?;
+        let namespace = namespace.borrow();
+        let known = error::check(ffi::PyEval_EvalCode(
+            compiled.borrow().as_ptr(),
+            namespace.as_ptr(),
+            namespace.as_ptr(),
+        ))?;
+        let probe = error::check(ffi::PyCFunction_NewEx(
+            (&raw mut LAYOUT_PROBE).cast(),
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+        ))?;
+        let (below, argument) = (known.borrow(), namespace);
+        super::call::call(known.borrow(), &[probe.borrow(), below, argument])?
+    };
+    let fits = super::code::list_items(told.borrow()).nth(1).is_some_and(|fits| {
+        // SAFETY: the singleton's address never changes.
+        std::ptr::eq(fits.as_ptr(), unsafe { ffi::Py_True() })
+    });
+    if fits {
+        return Ok(());
+    }
+    Err(error::import_error(
+        "the frames of this Python are not laid out as in the headers that frontrun was built \
+         with: install frontrun again with this very Python",
+    ))
+}
+
+static mut LAYOUT_PROBE: ffi::PyMethodDef = ffi::PyMethodDef {
+    ml_name: c"probe".as_ptr(),
+    ml_meth: ffi::PyMethodDefPointer { PyCFunction: layout_probe },
+    ml_flags: ffi::METH_O,
+    ml_doc: std::ptr::null(),
+};
+
+/// Called by the frame of [`check_layout`]'s function, with its third argument.
+unsafe extern "C" fn layout_probe(
+    _self: *mut ffi::PyObject,
+    argument: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the argument of this call.
+    let argument = unsafe { Obj::from_arg(argument) };
+    // SAFETY: a thread state is attached; its current frame is live.
+    let raw = unsafe { current_raw().as_ref() };
+    let fits = raw.is_some_and(|raw| {
+        // SAFETY: the executable of a live frame is a live object (or NULL).
+        let code = unsafe { Obj::from_ptr(executable(raw)) }.and_then(Code::from_obj);
+        code.is_some_and(|code| {
+            let frame = Frame { raw, base: code.locals() };
+            let below = frame.operand(1, 1).object();
+            frame.base == 3
+                && code.plain_name() == "<lambda>"
+                && frame.globals() == Some(argument)
+                && frame.local(2) == Some(argument)
+                && below.is_some()
+                && below == frame.local(1)
+        })
+    });
+    Owned::from_bool(fits).into_ptr()
 }
 
 #[inline]

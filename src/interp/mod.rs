@@ -19,6 +19,7 @@ pub mod module;
 pub mod names;
 pub mod object;
 pub mod primitives;
+pub mod probe;
 pub mod redirect;
 pub mod thread_state;
 pub mod threads;

@@ -9,6 +9,7 @@ use pyo3_ffi as ffi;
 use super::code::{self, dict_items, list_items};
 use super::error::{self, Raised, Result};
 use super::object::{Obj, Owned};
+use super::probe;
 use super::value::Value;
 use crate::dpor::Dpor;
 use crate::observe::calls;
@@ -96,6 +97,7 @@ fn explore_alone(
         run_time: options.seconds("timeout_per_run")?.unwrap_or(Duration::MAX),
         total_time: options.seconds("total_timeout")?,
         stop_on_first: options.truth("stop_on_first")?,
+        virtual_clock: options.get("clock").and_then(Obj::as_str).as_deref() != Some("real"),
         reproductions: options.number("reproduce_on_failure").unwrap_or(0) as u32,
     };
     let watch = Watch {
@@ -270,8 +272,26 @@ fn depths(arguments: &[Obj<'_>]) -> Result<Value> {
 fn backend(_arguments: &[Obj<'_>]) -> Result<Value> {
     Ok(Value::Dict(vec![
         ("name", super::tracer::BACKEND.into()),
-        ("intercepted", Value::Int(super::primitives::count() as i64)),
+        (
+            "intercepted",
+            Value::List(super::primitives::names().into_iter().map(Value::Str).collect()),
+        ),
     ]))
+}
+
+/// `listen(codes, callback, null)`: see [`probe`].
+fn listen(arguments: &[Obj<'_>]) -> Result<Value> {
+    let [codes, callback, null] = arguments else {
+        return Err(error::runtime_error("listen takes three arguments"));
+    };
+    probe::start(*codes, *callback, *null)?;
+    Ok(Value::None)
+}
+
+/// `unlisten()`: ends what `listen` began.
+fn unlisten(_arguments: &[Obj<'_>]) -> Result<Value> {
+    probe::stop()?;
+    Ok(Value::None)
 }
 
 type Function = fn(&[Obj<'_>]) -> Result<Value>;
@@ -329,6 +349,8 @@ functions! {
     explore: "explore(setup, workers, invariant, options) -> dict: explores executions.",
     opcodes: "opcodes() -> list: number, name and whether it is known, of each opcode.",
     depths: "depths(code) -> list: the static stack depth before each code unit.",
+    listen: "listen(codes, callback, null): tells what is observed at their instructions.",
+    unlisten: "unlisten(): ends what listen began.",
     backend: "backend() -> dict: what hooks the interpreter.",
 }
 
@@ -368,6 +390,7 @@ fn set_up(module: Obj<'_>) -> Result<()> {
         return Err(Raised);
     }
     code::init()?;
+    super::frame::check_layout()?;
     calls::init()?;
     let abandoned = error::init()?;
     add(module, c"Abandoned", abandoned)

@@ -132,8 +132,10 @@ impl ThreadState {
     }
 
     /// The lock that 3.11 and 3.12 release when a thread of `threading` ends.
-    #[cfg(not(Py_3_13))]
     pub fn end_sentinel(self) -> Option<super::object::Owned> {
+        #[cfg(Py_3_13)]
+        return None;
+        #[cfg(not(Py_3_13))]
         // SAFETY: on_delete_data of `_set_sentinel` is a weak reference to the lock.
         unsafe {
             let data: *mut ffi::PyObject = (*self.raw()).on_delete_data.cast();

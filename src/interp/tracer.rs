@@ -8,6 +8,7 @@ use std::cell::Cell;
 
 use super::code::{self, Code, Table};
 use super::error::{Raised, Result};
+use super::probe;
 use crate::interp::frame::Frame;
 use crate::observe::opcodes::Op;
 use crate::runtime::execution::Site;
@@ -182,6 +183,17 @@ mod monitoring {
         result
     }
 
+    /// Lets these code objects report all of their instructions, or none.
+    pub fn listen_to<'a>(codes: impl Iterator<Item = Obj<'a>>, on: bool) -> Result<()> {
+        install()?;
+        let monitoring = MONITORING.get().expect("installed");
+        for code in codes {
+            let events = if on { monitoring.instruction } else { 0 };
+            monitoring.call(&monitoring.set_local_events, Some(code), events)?;
+        }
+        Ok(())
+    }
+
     /// Nothing to do for a single worker: events belong to code objects.
     pub fn enter_worker() {}
 
@@ -253,11 +265,11 @@ mod monitoring {
             unsafe { (Code::from_ptr(*args), ffi::PyLong_AsLong(*args.add(1)) as usize) };
         let Some(table) = code.table() else { return nothing() };
         let Some(&instruction) = table.instructions.get(offset / 2) else { return nothing() };
-        if instruction.op == Op::Irrelevant {
+        if instruction.op == Op::Irrelevant && !probe::is_active() {
             return disable();
         }
         if session::running().is_none() {
-            return nothing();
+            return probe::told(code, table, offset, Frame::current(code));
         }
         let Some(frame) = Frame::current(code) else { return nothing() };
         let here = || site(table, offset, instruction.op);
@@ -278,6 +290,7 @@ mod settrace {
 
     use super::*;
     use crate::interp::layout;
+    use crate::interp::object::Obj;
 
     /// Nothing to prepare.
     pub fn install() -> Result<()> {
@@ -291,6 +304,17 @@ mod settrace {
 
     /// The trace functions ended with their workers.
     pub fn stop() -> Result<()> {
+        Ok(())
+    }
+
+    /// Lets code objects report all of their instructions, or none: the probe
+    /// picks them.
+    pub fn listen_to<'a>(_codes: impl Iterator<Item = Obj<'a>>, on: bool) -> Result<()> {
+        if on {
+            enter_worker()
+        } else {
+            leave_worker()
+        }
         Ok(())
     }
 
@@ -322,7 +346,8 @@ mod settrace {
         match what {
             ffi::PyTrace_CALL => {
                 let Some(table) = code.table() else { return 0 };
-                let wanted = traced(code, table);
+                let wanted =
+                    if probe::is_active() { probe::wants(code) } else { traced(code, table) };
                 if wanted {
                     code::remember(code, table.id);
                 }
@@ -335,13 +360,13 @@ mod settrace {
                 0
             }
             ffi::PyTrace_OPCODE => {
-                if session::running().is_none() {
-                    return 0;
-                }
                 let Some(table) = code.table() else { return 0 };
                 // SAFETY: as above: the frame of a running trace function.
                 let Some(running) = (unsafe { Frame::of_object(frame, code) }) else { return 0 };
                 let offset = running.offset(code);
+                if session::running().is_none() {
+                    return probe::told(code, table, offset, Some(running));
+                }
                 let Some(&instruction) = table.instructions.get(offset / 2) else { return 0 };
                 if instruction.op == Op::Irrelevant {
                     return 0;

@@ -37,6 +37,8 @@ pub enum Status {
     Paused,
     /// It has ended.
     Done,
+    /// Nobody has started it in this execution.
+    Absent,
 }
 
 /// A worker of an execution.
@@ -52,8 +54,32 @@ pub struct Slot {
     pub deadline: Option<f64>,
     /// Its wait has timed out, and it has not noticed yet.
     pub timed_out: bool,
+    /// It waits for nothing but its deadline.
+    pub sleeping: bool,
+    /// The execution may end without it.
+    pub daemon: bool,
     /// It shall end as soon as it can.
     pub killed: bool,
+}
+
+impl Slot {
+    fn absent() -> Self {
+        Slot {
+            status: Status::Absent,
+            pending: Accesses::new(),
+            site: Site { code: u32::MAX, offset: 0, what: "start" },
+            deadline: None,
+            timed_out: false,
+            sleeping: false,
+            daemon: false,
+            killed: false,
+        }
+    }
+
+    /// Will it do nothing more?
+    fn is_over(&self) -> bool {
+        matches!(self.status, Status::Done | Status::Absent)
+    }
 }
 
 /// What a worker that stands before an event shall do.
@@ -87,6 +113,8 @@ pub enum Cut {
     RunTime,
     /// A worker did not reach a scheduling point for `deadlock_timeout`.
     Stuck,
+    /// Only daemon threads are left, which need not end: no cut in earnest.
+    Daemons,
     /// The user interrupted, or the whole exploration ran out of time.
     Interrupted,
 }
@@ -98,8 +126,6 @@ pub struct Resource {
     pub tokens: u32,
     /// Who took the last one.
     pub holder: Option<Worker>,
-    /// Who has held it how often (re-entrant locks).
-    pub depth: u32,
 }
 
 /// One execution.
@@ -130,6 +156,17 @@ pub struct Execution {
     planned: bool,
     sleepers: Vec<Sleeper>,
     chooses: bool,
+    errand: Option<Errand>,
+}
+
+/// A new thread runs up to its first event at once, while the worker that
+/// started it waits: `Thread.start` returns when its thread has begun.
+#[derive(Clone, Copy, Debug)]
+struct Errand {
+    child: Worker,
+    parent: Worker,
+    budget: u32,
+    begun: bool,
 }
 
 impl Execution {
@@ -152,6 +189,7 @@ impl Execution {
             planned: true,
             sleepers: vec![],
             chooses: false,
+            errand: None,
         }
     }
 
@@ -170,25 +208,31 @@ impl Execution {
         self.planned = true;
         self.sleepers.clone_from(&plan.sleep);
         self.chooses = chooses;
+        self.errand = None;
         if let Some(values) = &mut self.values {
             values.clear();
         }
-        for _ in 0..workers {
-            self.add_worker();
+        for worker in 0..workers {
+            self.add_worker_at(worker as Worker, false);
         }
     }
 
-    /// A further worker.
-    pub fn add_worker(&mut self) -> Worker {
-        self.workers.push(Slot {
-            status: Status::New,
-            pending: Accesses::new(),
-            site: Site { code: u32::MAX, offset: 0, what: "start" },
-            deadline: None,
-            timed_out: false,
-            killed: false,
-        });
-        (self.workers.len() - 1) as Worker
+    /// A further worker, under this index.
+    pub fn add_worker_at(&mut self, worker: Worker, daemon: bool) {
+        let index = worker as usize;
+        while self.workers.len() <= index {
+            self.workers.push(Slot::absent());
+        }
+        self.workers[index] = Slot { status: Status::New, daemon, ..Slot::absent() };
+    }
+
+    /// The running worker has started `child` and is about to give its turn away
+    /// until the child has begun.
+    pub fn send_off(&mut self, child: Worker) {
+        let Some(parent) = self.current else { return };
+        self.workers[parent as usize].status = Status::Paused;
+        self.workers[parent as usize].pending.clear();
+        self.errand = Some(Errand { child, parent, budget: self.budget, begun: false });
     }
 
     /// Who runs.
@@ -200,7 +244,8 @@ impl Execution {
     /// [`Turn::Go`] the event is recorded and the worker does it now.
     #[inline]
     pub fn before_event(&mut self, accesses: &[Access], site: Site) -> Turn {
-        if self.budget > 0 && self.cut.is_none() && self.is_possible(accesses) {
+        let waits = accesses.is_empty();
+        if self.budget > 0 && !waits && self.cut.is_none() && self.is_possible(accesses) {
             self.budget -= 1;
             self.record(accesses, site);
             return Turn::Go;
@@ -240,13 +285,11 @@ impl Execution {
                 let resource = self.resources.entry(access.loc).or_default();
                 resource.tokens = resource.tokens.saturating_sub(1);
                 resource.holder = Some(worker);
-                resource.depth = 1;
             }
             Kind::Release => {
                 let resource = self.resources.entry(access.loc).or_default();
                 resource.tokens += 1;
                 resource.holder = None;
-                resource.depth = 0;
             }
             _ => {}
         }
@@ -257,7 +300,7 @@ impl Execution {
     fn is_possible(&self, accesses: &[Access]) -> bool {
         accesses.iter().all(|access| match access.kind {
             Kind::Acquire => self.resources.get(&access.loc).is_none_or(|r| r.tokens > 0),
-            Kind::Join => self.workers[access.loc as usize].status == Status::Done,
+            Kind::Join => self.workers.get(access.loc as usize).is_none_or(Slot::is_over),
             _ => true,
         })
     }
@@ -267,8 +310,8 @@ impl Execution {
         let slot = &self.workers[worker as usize];
         match slot.status {
             Status::New => true,
-            Status::Paused => slot.timed_out || self.is_possible(&slot.pending),
-            Status::Done => false,
+            Status::Paused => slot.timed_out || !slot.sleeping && self.is_possible(&slot.pending),
+            Status::Done | Status::Absent => false,
         }
     }
 
@@ -295,6 +338,15 @@ impl Execution {
     pub fn next(&mut self, strategy: &mut dyn Strategy) -> Next {
         if self.cut.is_some() {
             return self.next_to_kill();
+        }
+        if let Some(errand) = &mut self.errand {
+            let errand = *errand;
+            if errand.begun {
+                self.errand = None;
+                return self.run(errand.parent, errand.budget);
+            }
+            self.errand = Some(Errand { begun: true, ..errand });
+            return self.run(errand.child, 0);
         }
         if self.planned {
             if let Some(segment) = self.segments.next() {
@@ -351,7 +403,7 @@ impl Execution {
     }
 
     fn nobody_can_run(&mut self) -> Next {
-        if self.workers.iter().all(|slot| slot.status == Status::Done) {
+        if self.workers.iter().all(Slot::is_over) {
             return Next::End;
         }
         let asleep = (0..self.workers.len() as Worker).any(|worker| self.is_enabled(worker));
@@ -359,8 +411,11 @@ impl Execution {
             self.cut = Some(Cut::Redundant);
             return self.next_to_kill();
         }
-        let waiting =
-            self.workers.iter().enumerate().filter(|(_, slot)| slot.status != Status::Done);
+        if self.workers.iter().all(|slot| slot.is_over() || slot.daemon) {
+            self.cut = Some(Cut::Daemons);
+            return self.next_to_kill();
+        }
+        let waiting = self.workers.iter().enumerate().filter(|(_, slot)| !slot.is_over());
         let earliest = waiting
             .filter_map(|(index, slot)| Some((slot.deadline?, index as Worker)))
             .min_by(|a, b| a.0.total_cmp(&b.0));
@@ -408,7 +463,7 @@ impl Execution {
                     self.current = Some(index as Worker);
                     return Next::Run(index as Worker);
                 }
-                Status::Done => {}
+                Status::Done | Status::Absent => {}
             }
         }
         Next::End

@@ -8,14 +8,15 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::carrier::Lent;
-use super::execution::{Cut, Next, Site, Status, segments};
+use super::execution::{Cut, Next, Site, segments};
 use super::session::{self, Files, Signals};
+use super::{threads, time};
 use crate::interp::call::call;
 use crate::interp::error::{self, Raised};
 use crate::interp::fiber::Fiber;
 use crate::interp::object::{Obj, Owned};
-use crate::interp::thread_state::worker_identity;
-use crate::interp::{primitives, threads, tracer};
+use crate::interp::thread_state::{ThreadState, worker_identity};
+use crate::interp::{primitives, threads as known_threads, tracer};
 use crate::observe::location::Field;
 use crate::strategy::{Plan, Strategy};
 use crate::trace::{Kind, Loc, Worker};
@@ -42,6 +43,8 @@ pub struct Job {
     pub stop_on_first: bool,
     /// How often the first failure is replayed.
     pub reproductions: u32,
+    /// Do clocks show virtual time?
+    pub virtual_clock: bool,
 }
 
 /// How one execution ended.
@@ -163,7 +166,8 @@ pub struct Outcome {
     pub nanoseconds: [u64; 3],
 }
 
-type Ends = Rc<RefCell<Vec<Option<Owned>>>>;
+/// The exceptions that ended workers.
+type Ends = Rc<RefCell<Vec<(Worker, Owned)>>>;
 
 /// Explores `job` with `strategy`, on the carrier, where the caller's thread
 /// state is attached.
@@ -176,11 +180,13 @@ pub fn explore(
     session::set_signals(signals.clone());
     session::select_files(job.files.clone());
     primitives::stand_for(lent.identity());
+    threads::begin_exploration(job.workers.len());
+    time::begin_exploration(job.virtual_clock);
     let mut outcome = Outcome::default();
     let ready = primitives::intercept().and_then(|()| tracer::start());
     match ready {
         Ok(()) => {
-            Explorer { job, lent, signals, active: threads::active() }
+            Explorer { job, lent, signals, active: known_threads::active() }
                 .search(strategy, &mut outcome);
         }
         Err(Raised) => outcome.raised = error::take(),
@@ -196,7 +202,7 @@ struct Explorer<'a> {
     job: &'a Job,
     lent: &'a Lent,
     signals: &'a Arc<Signals>,
-    active: Option<threads::ActiveThreads>,
+    active: Option<known_threads::ActiveThreads>,
 }
 
 impl Explorer<'_> {
@@ -266,7 +272,7 @@ impl Explorer<'_> {
                     Cut::RunTime => outcome.inconclusive = Some("timeout_per_run"),
                     Cut::Stuck => outcome.inconclusive = Some("deadlock_timeout"),
                     Cut::Interrupted => outcome.limit = Some("total_timeout"),
-                    Cut::Deadlock => {}
+                    Cut::Deadlock | Cut::Daemons => {}
                 }
                 false
             }
@@ -285,7 +291,8 @@ impl Explorer<'_> {
             Err(Raised) => return broken(),
         };
         let prepared = Instant::now();
-        let ends: Ends = Rc::new(RefCell::new((0..self.job.workers.len()).map(|_| None).collect()));
+        let ends: Ends = Rc::default();
+        time::begin_execution();
         let chooses = strategy.chooses();
         session::with(|execution| execution.begin(plan, self.job.workers.len(), chooses));
         let ran = self.play(&state, &ends, strategy);
@@ -310,15 +317,13 @@ impl Explorer<'_> {
     fn verdict(&self, cut: Option<Cut>, state: &Owned, ends: &Ends) -> Verdict {
         match cut {
             Some(Cut::Deadlock) => return Verdict::Fails(Violation::Deadlock(blocked())),
+            Some(Cut::Daemons) => {}
             Some(cut) => return Verdict::Cut(cut),
             None => {}
         }
-        let exception = ends
-            .borrow_mut()
-            .iter_mut()
-            .enumerate()
-            .find_map(|(index, end)| Some((index as Worker, end.take()?)));
-        if let Some((worker, exception)) = exception {
+        let mut ends = ends.take();
+        ends.sort_by_key(|(worker, _)| *worker);
+        if let Some((worker, exception)) = ends.into_iter().next() {
             return Verdict::Fails(Violation::Exception(worker, exception));
         }
         let truth = call(self.job.invariant.borrow(), &[state.borrow()])
@@ -391,19 +396,21 @@ impl Explorer<'_> {
     fn start(&self, worker: Worker, state: &Owned, ends: &Ends) -> std::io::Result<Fiber> {
         let mut fiber = Fiber::take()?;
         fiber.state().set_identity(worker_identity(worker as usize + 1));
+        let thread = fiber.state();
+        if let Some(task) = threads::task(worker) {
+            fiber.assign(Box::new(move || run_thread(task, thread)));
+            return Ok(fiber);
+        }
         let (callable, state) = (self.job.workers[worker as usize].clone(), state.clone());
-        let (ends, thread) = (ends.clone(), fiber.state());
+        let ends = ends.clone();
         fiber.assign(Box::new(move || {
             tracer::enter_worker();
             let result = call(callable.borrow(), &[state.borrow()]);
             tracer::leave_worker();
-            match result {
-                Ok(value) => drop(value),
-                Err(Raised) => {
-                    let exception = error::take();
-                    let own = exception.filter(|e| !error::is_abandoned(e.borrow()));
-                    ends.borrow_mut()[worker as usize] = own;
-                }
+            if let (Err(Raised), Some(exception)) = (result, error::take())
+                && !error::is_abandoned(exception.borrow())
+            {
+                ends.borrow_mut().push((worker, exception));
             }
             drop((callable, state, ends));
             thread.reset();
@@ -414,7 +421,7 @@ impl Explorer<'_> {
     /// Drops what an execution has kept, and the threads it pretended to be.
     fn clean_up(&self) {
         let kept = session::with(|execution| execution.locations.clear());
-        drop(kept);
+        drop((kept, threads::begin_execution()));
         if let Some(active) = &self.active {
             active.purge(session::with(|execution| execution.workers.len()));
         }
@@ -444,6 +451,30 @@ impl Explorer<'_> {
             session::with(|execution| execution.values = None);
         }
     }
+}
+
+/// The whole life of a thread that a worker started.
+fn run_thread(task: threads::Task, thread: ThreadState) {
+    tracer::enter_worker();
+    let result = primitives::threads::run(&task);
+    tracer::leave_worker();
+    if let (Err(Raised), Some(exception)) = (result, error::take())
+        && !error::is_abandoned(exception.borrow())
+    {
+        primitives::threads::report_unraisable(exception, task.function.borrow());
+    }
+    let ended = match &task.handle {
+        Some(handle) => threads::end(handle.borrow()),
+        None => match thread.end_sentinel() {
+            Some(lock) => threads::end(lock.borrow()),
+            None => Ok(()),
+        },
+    };
+    if ended.is_err() {
+        drop(error::take());
+    }
+    drop(task);
+    thread.reset();
 }
 
 /// The strategy of a replay: it plans nothing itself.
@@ -543,9 +574,4 @@ fn field_text(object: Obj<'_>, field: Field, label: Option<Obj<'_>>, global: boo
         Field::Structure | Field::Order | Field::Unknown => "<structure>".into(),
         Field::Whole => label.and_then(Obj::as_str).unwrap_or_default(),
     }
-}
-
-/// Number of workers that never ran: nothing to explore.
-pub fn ran(status: &[Status]) -> usize {
-    status.iter().filter(|status| **status != Status::New).count()
 }

@@ -1,14 +1,12 @@
 //! Locks, as the scheduler sees them: a resource with one token. A worker that
 //! wants a held lock is disabled, it never spins.
 
-use smallvec::SmallVec;
-
 use super::execution::{Accesses, Execution, Resource};
-use super::session;
+use super::{session, threads};
 use crate::interp::error::Result;
 use crate::interp::object::{Obj, Owned};
-use crate::interp::primitives;
-use crate::trace::{Access, Kind, Loc};
+use crate::interp::primitives::locks as primitives;
+use crate::trace::{Access, Kind, Loc, Worker};
 
 /// The two kinds of locks of `_thread`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +39,7 @@ fn locate(execution: &mut Execution, kind: LockKind, lock: Obj<'_>) -> Loc {
     let loc = session::whole(execution, lock);
     if !execution.resources.contains_key(&loc) {
         let tokens = !primitives::is_locked(kind, lock) as u32;
-        execution.resources.insert(loc, Resource { tokens, holder: None, depth: 0 });
+        execution.resources.insert(loc, Resource { tokens, holder: None });
         if tokens != 1 {
             execution.trace.set_tokens(loc, tokens);
         }
@@ -59,14 +57,15 @@ pub fn acquire(
     if session::is_killed() || kind == LockKind::Reentrant && primitives::is_mine(lock) {
         return acquire_unseen(kind, lock);
     }
+    if session::is_bookkeeping() {
+        let got = primitives::try_acquire(kind, lock)?;
+        if got || !blocking {
+            return Ok(got);
+        }
+    }
     let waits = blocking && timeout != Some(0.0);
     if let (true, Some(timeout)) = (waits, timeout) {
-        session::with(|execution| {
-            let deadline = execution.clock + timeout;
-            if let Some(current) = execution.current() {
-                execution.workers[current as usize].deadline = Some(deadline);
-            }
-        });
+        session::set_deadline(timeout);
     }
     loop {
         let mut can = true;
@@ -82,7 +81,7 @@ pub fn acquire(
         })?;
         if timed_out {
             let loc = session::with(|execution| locate(execution, kind, lock));
-            let both = [Access { loc, kind: Kind::Advance }, Access { loc, kind: Kind::Miss }];
+            let both = [Access { loc: 0, kind: Kind::Advance }, Access { loc, kind: Kind::Miss }];
             session::record(kind.acquire(), &both);
             return Ok(false);
         }
@@ -117,7 +116,10 @@ fn acquire_unseen(kind: LockKind, lock: Obj<'_>) -> Result<bool> {
 
 /// `lock.release()`.
 pub fn release(kind: LockKind, lock: Obj<'_>) -> Result<()> {
-    if session::is_killed() || kind == LockKind::Reentrant && !ends_hold(lock) {
+    let unseen = session::is_killed()
+        || kind == LockKind::Reentrant && !ends_hold(lock)
+        || session::is_bookkeeping();
+    if unseen {
         return primitives::release_now(kind, lock);
     }
     session::step(kind.release(), |execution| {
@@ -136,7 +138,7 @@ fn ends_hold(lock: Obj<'_>) -> bool {
 
 /// `RLock._release_save()`: gives it up whatever its depth.
 pub fn release_save(lock: Obj<'_>) -> Result<Owned> {
-    if !session::is_killed() && primitives::is_mine(lock) {
+    if !session::is_killed() && primitives::is_mine(lock) && !session::is_bookkeeping() {
         session::step(LockKind::Reentrant.release(), |execution| {
             let loc = locate(execution, LockKind::Reentrant, lock);
             session::access(loc, Kind::Release)
@@ -154,7 +156,33 @@ pub fn acquire_restore(lock: Obj<'_>, depth: u32) -> Result<()> {
     Ok(())
 }
 
-/// No accesses.
-pub fn nothing() -> Accesses {
-    SmallVec::new()
+/// `lock.locked()`: looks whether it is held.
+pub fn look(kind: LockKind, lock: Obj<'_>) -> Result<()> {
+    if session::is_killed() {
+        return Ok(());
+    }
+    session::step("lock.locked", |execution| {
+        let loc = locate(execution, kind, lock);
+        session::access(loc, Kind::Read)
+    })
+    .map(drop)
+}
+
+/// `lock.acquire(…)` of a lock that is released by the end of a thread: the way
+/// to join one up to 3.12.
+pub fn acquire_of_thread(
+    worker: Worker,
+    lock: Obj<'_>,
+    blocking: bool,
+    timeout: Option<f64>,
+) -> Result<bool> {
+    if session::running() == Some(worker) || session::is_killed() {
+        return acquire_unseen(LockKind::Plain, lock);
+    }
+    if blocking {
+        threads::join(worker, lock, timeout)?;
+    } else {
+        threads::is_done(worker, lock)?;
+    }
+    primitives::try_acquire(LockKind::Plain, lock)
 }

@@ -5,4 +5,7 @@ pub mod execution;
 pub mod exploration;
 pub mod locations;
 pub mod locks;
+pub mod queues;
 pub mod session;
+pub mod threads;
+pub mod time;

@@ -57,6 +57,7 @@ const MOST_KILLS: u32 = 50;
 thread_local! {
     static EXECUTION: RefCell<Execution> = RefCell::new(Execution::new());
     static RUNNING: Cell<Option<Worker>> = const { Cell::new(None) };
+    static ROLES: RefCell<rustc_hash::FxHashMap<u32, Role>> = RefCell::default();
     static KILLS: Cell<u32> = const { Cell::new(0) };
     static SIGNALS: RefCell<Arc<Signals>> = RefCell::new(Arc::default());
 }
@@ -128,7 +129,7 @@ pub fn instruction<'a>(
         });
         match turn {
             Some(Turn::Go) => return Ok(()),
-            Some(Turn::Wait) => wait()?,
+            Some(Turn::Wait) => give_turn_away()?,
             None => return tolerate_or_kill(),
         }
     }
@@ -149,7 +150,7 @@ fn tolerate_or_kill() -> Result<()> {
 }
 
 /// Gives the turn away, until the worker is resumed.
-fn wait() -> Result<()> {
+pub fn give_turn_away() -> Result<()> {
     let Some(worker) = running() else { return Ok(()) };
     fiber::suspend();
     if with(|execution| execution.workers[worker as usize].killed) { Err(kill()) } else { Ok(()) }
@@ -167,7 +168,67 @@ fn kill() -> Raised {
         });
         fiber::suspend();
     }
-    error::abandoned()
+    match running() {
+        // `threading` reports every exception that ends a thread but this one.
+        Some(worker) if super::threads::is_thread(worker) => error::system_exit(),
+        _ => error::abandoned(),
+    }
+}
+
+/// Does the code that runs now belong to the bookkeeping of `threading` (start,
+/// bootstrap, join, current_thread)? Its locks are held for a few instructions
+/// that never give the turn away: they order nothing that matters.
+pub fn is_bookkeeping() -> bool {
+    for (code, _) in crate::interp::frame::stack() {
+        let Some(table) = code.table() else { return false };
+        let role =
+            ROLES.with_borrow_mut(|roles| *roles.entry(table.id).or_insert_with(|| Role::of(code)));
+        match role {
+            Role::Bookkeeping => return true,
+            Role::Other => return false,
+            Role::Primitive => {}
+        }
+    }
+    false
+}
+
+/// What a function of `threading.py` is for.
+#[derive(Clone, Copy)]
+enum Role {
+    /// Keeping account of threads.
+    Bookkeeping,
+    /// A Condition, an Event: theirs is the role of their caller.
+    Primitive,
+    /// Not in that file, or the body of a thread.
+    Other,
+}
+
+impl Role {
+    fn of(code: Code<'_>) -> Role {
+        const BOOKKEEPING: &[&str] = &[
+            "start",
+            "join",
+            "is_alive",
+            "current_thread",
+            "enumerate",
+            "active_count",
+            "_bootstrap",
+            "_bootstrap_inner",
+            "_set_tstate_lock",
+            "_wait_for_tstate_lock",
+            "_stop",
+            "_delete",
+            "_maintain_shutdown_locks",
+        ];
+        if !code.filename().ends_with("/threading.py") || is_traced(code) {
+            return Role::Other;
+        }
+        match code.plain_name().as_str() {
+            "run" => Role::Other,
+            name if BOOKKEEPING.contains(&name) => Role::Bookkeeping,
+            _ => Role::Primitive,
+        }
+    }
 }
 
 /// A visible step of the running worker that is not an instruction: an
@@ -201,7 +262,7 @@ pub fn step(
         });
         match turn {
             Some((Turn::Go, timed_out)) => return Ok(timed_out),
-            Some((Turn::Wait, _)) => wait()?,
+            Some((Turn::Wait, _)) => give_turn_away()?,
             None => return Err(kill()),
         }
     }
@@ -214,6 +275,26 @@ pub fn record(what: &'static str, accesses: &[Access]) {
         execution.record(accesses, site);
         if let Some(values) = &mut execution.values {
             values.extend(accesses.iter().map(|_| None));
+        }
+    });
+}
+
+/// The wait of the running worker, which it begins now, ends so many virtual
+/// seconds from now.
+pub fn set_deadline(timeout: f64) {
+    with(|execution| {
+        let deadline = execution.clock + timeout;
+        if let Some(current) = execution.current() {
+            execution.workers[current as usize].deadline = Some(deadline);
+        }
+    });
+}
+
+/// The running worker waits for nothing but its deadline.
+pub fn set_sleeping(sleeping: bool) {
+    with(|execution| {
+        if let Some(current) = execution.current() {
+            execution.workers[current as usize].sleeping = sleeping;
         }
     });
 }

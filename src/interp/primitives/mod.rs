@@ -1,0 +1,102 @@
+//! The intercepted primitives: what everything else in the standard library
+//! waits with. What they mean for the scheduler is said in `runtime`; here they
+//! are found, redirected and called.
+
+pub mod locks;
+pub mod processes;
+pub mod queues;
+pub mod threads;
+pub mod time;
+
+use std::cell::Cell;
+use std::ffi::CStr;
+
+use super::code::{attribute, import};
+use super::error::{self, Result};
+use super::redirect::Hook;
+use super::thread_state::ThreadState;
+use crate::runtime::session;
+
+/// Module, class (or nothing), and its redirected functions.
+pub(super) type Row = (&'static CStr, &'static CStr, &'static [(&'static CStr, &'static Hook)]);
+
+fn table() -> impl Iterator<Item = &'static Row> {
+    locks::TABLE
+        .iter()
+        .chain(threads::TABLE)
+        .chain(queues::TABLE)
+        .chain(time::TABLE)
+        .chain(processes::TABLE)
+}
+
+thread_local! {
+    static STANDS_FOR: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Is a call on this OS thread to be handled by us?
+#[inline]
+pub fn intercepts() -> bool {
+    session::running().is_some() || STANDS_FOR.get() != 0
+}
+
+/// While the carrier runs setup or invariant it stands for the caller's thread:
+/// whose identity is this? 0 ends it.
+pub fn stand_for(identity: usize) {
+    STANDS_FOR.set(identity);
+}
+
+/// The identity that code on this OS thread shall see, where it is not the real one.
+pub fn shown_identity() -> Option<usize> {
+    if session::running().is_some() {
+        return Some(ThreadState::current().identity());
+    }
+    match STANDS_FOR.get() {
+        0 => None,
+        identity => Some(identity),
+    }
+}
+
+/// Redirects the primitives. Idempotent.
+pub fn intercept() -> Result<()> {
+    for (module, class, functions) in table() {
+        let Ok(mut owner) = import(module) else {
+            drop(error::take());
+            continue;
+        };
+        if !class.is_empty() {
+            match attribute(owner.borrow(), class) {
+                Ok(found) => owner = found,
+                Err(_) => {
+                    drop(error::take());
+                    continue;
+                }
+            }
+        }
+        for (name, hook) in *functions {
+            if hook.find(owner.borrow(), name)? {
+                hook.redirect();
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Takes all redirections back.
+pub fn release_interception() {
+    table().flat_map(|(_, _, functions)| *functions).for_each(|(_, hook)| hook.restore());
+}
+
+/// What is intercepted on this version: dotted names.
+pub fn names() -> Vec<String> {
+    let name = |text: &CStr| text.to_string_lossy().into_owned();
+    table()
+        .flat_map(|(module, class, functions)| {
+            functions.iter().filter(|(_, hook)| hook.original.get().is_some()).map(
+                move |(function, _)| {
+                    let parts = [name(module), name(class), name(function)];
+                    parts.into_iter().filter(|p| !p.is_empty()).collect::<Vec<_>>().join(".")
+                },
+            )
+        })
+        .collect()
+}

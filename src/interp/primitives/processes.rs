@@ -1,0 +1,27 @@
+//! Processes. A child of `fork` would inherit the carrier and nothing of the
+//! caller's thread, so a worker must not fork; `subprocess`, which starts
+//! another program, is passed through.
+
+use super::Row;
+use crate::hook;
+use crate::interp::error;
+use crate::interp::object::Obj;
+use crate::interp::object::Owned;
+use crate::interp::redirect::{Arguments, Hook};
+use crate::runtime::session;
+
+hook!(FORK => fork);
+hook!(FORKPTY => fork);
+
+/// Functions that fork.
+pub(super) const TABLE: &[Row] = &[(c"posix", c"", &[(c"fork", &FORK), (c"forkpty", &FORKPTY)])];
+
+fn fork(hook: &Hook, module: Obj<'_>, arguments: &Arguments<'_>) -> error::Result<Owned> {
+    if session::running().is_some() {
+        return Err(error::runtime_error(
+            "a worker of an exploration cannot fork: start processes in setup, use subprocess, \
+             or the 'spawn' start method of multiprocessing",
+        ));
+    }
+    hook.call(module, arguments.positional())
+}

@@ -1,0 +1,98 @@
+//! `_queue.SimpleQueue`. CPython source: `Modules/_queuemodule.c`.
+
+use pyo3_ffi as ffi;
+
+use super::Row;
+use crate::hook;
+use crate::interp::code::{attribute, import};
+use crate::interp::error::{self, Raised, Result};
+use crate::interp::object::{Obj, Owned};
+use crate::interp::redirect::{Arguments, Hook};
+use crate::runtime::queues;
+use crate::runtime::session;
+
+hook!(GET => |hook, queue, arguments| {
+    let block = arguments.truth(0, "block", true)?;
+    let timeout = arguments.seconds(1, "timeout")?;
+    get(hook, queue, block, timeout)
+});
+hook!(GET_NOWAIT => |hook, queue, _| match session::running() {
+    Some(_) => get(&GET, queue, false, None),
+    None => hook.call(queue, &[]),
+});
+hook!(PUT => put);
+hook!(PUT_NOWAIT => put);
+hook!(QSIZE => look);
+hook!(EMPTY => look);
+
+/// The methods of simple queues.
+pub(super) const TABLE: &[Row] = &[(
+    c"_queue",
+    c"SimpleQueue",
+    &[
+        (c"get", &GET),
+        (c"get_nowait", &GET_NOWAIT),
+        (c"put", &PUT),
+        (c"put_nowait", &PUT_NOWAIT),
+        (c"qsize", &QSIZE),
+        (c"empty", &EMPTY),
+    ],
+)];
+
+fn get(hook: &Hook, queue: Obj<'_>, block: bool, timeout: Option<f64>) -> Result<Owned> {
+    if session::running().is_none() {
+        let block = Owned::from_bool(block);
+        return match timeout {
+            Some(timeout) => {
+                let timeout = Owned::from_float(timeout)?;
+                hook.call(queue, &[block.borrow(), timeout.borrow()])
+            }
+            None => hook.call(queue, &[block.borrow()]),
+        };
+    }
+    if block && timeout.is_some_and(|timeout| timeout < 0.0) {
+        return Err(error::value_error("'timeout' must be a non-negative number"));
+    }
+    if queues::take(queue, block, timeout)? {
+        return get_now(queue);
+    }
+    Err(empty())
+}
+
+/// Takes an item that is there.
+pub fn get_now(queue: Obj<'_>) -> Result<Owned> {
+    let no = Owned::from_bool(false);
+    GET.call(queue, &[no.borrow()])
+}
+
+fn empty() -> Raised {
+    let class = import(c"_queue").and_then(|module| attribute(module.borrow(), c"Empty"));
+    if let Ok(class) = class {
+        // SAFETY: an exception class.
+        unsafe { ffi::PyErr_SetNone(class.borrow().as_ptr()) };
+    }
+    Raised
+}
+
+fn put(hook: &Hook, queue: Obj<'_>, arguments: &Arguments<'_>) -> Result<Owned> {
+    if session::running().is_some() {
+        queues::give(queue)?;
+    }
+    match arguments.get(0, "item") {
+        Some(item) => hook.call(queue, &[item]),
+        None => hook.call(queue, arguments.positional()),
+    }
+}
+
+fn look(hook: &Hook, queue: Obj<'_>, arguments: &Arguments<'_>) -> Result<Owned> {
+    if session::running().is_some() {
+        queues::look(queue)?;
+    }
+    hook.call(queue, arguments.positional())
+}
+
+/// How many items are in the queue.
+pub fn len(queue: Obj<'_>) -> u32 {
+    let size = QSIZE.call(queue, &[]).ok().and_then(|size| size.borrow().as_i64());
+    size.and_then(|size| u32::try_from(size).ok()).unwrap_or(0)
+}

@@ -1,0 +1,163 @@
+//! Threads: their identity, start and join. CPython source:
+//! `Modules/_threadmodule.c`.
+
+use pyo3_ffi as ffi;
+
+use super::{Row, shown_identity};
+use crate::hook;
+use crate::interp::call::call;
+use crate::interp::code::{attribute, import, list_items};
+use crate::interp::error::{self, Result};
+use crate::interp::object::{Obj, Owned};
+use crate::interp::redirect::{Arguments, Hook, is_true};
+use crate::interp::thread_state::worker_identity;
+use crate::interp::value::Value;
+use crate::runtime::session;
+use crate::runtime::threads::{self, Task};
+use crate::trace::Worker;
+
+hook!(GET_IDENT => |hook, module, _| match shown_identity() {
+    Some(identity) => Value::Int(identity as i64).into_object(),
+    None => hook.call(module, &[]),
+});
+hook!(START_NEW_THREAD => start_new_thread);
+hook!(START_NEW => start_new_thread);
+hook!(START_JOINABLE_THREAD => start_joinable_thread);
+hook!(SET_SENTINEL => |hook, module, _| {
+    let lock = hook.call(module, &[])?;
+    if let Some(worker) = session::running() {
+        threads::register(lock.borrow(), worker);
+    }
+    Ok(lock)
+});
+hook!(HANDLE_JOIN => join);
+hook!(HANDLE_IS_DONE => is_done);
+
+/// Functions about threads. `_ThreadHandle` exists since 3.13; before, a thread
+/// is joined through the lock of `_set_sentinel`.
+pub(super) const TABLE: &[Row] = &[
+    (
+        c"_thread",
+        c"",
+        &[
+            (c"get_ident", &GET_IDENT),
+            (c"start_new_thread", &START_NEW_THREAD),
+            (c"start_new", &START_NEW),
+            (c"start_joinable_thread", &START_JOINABLE_THREAD),
+            (c"_set_sentinel", &SET_SENTINEL),
+        ],
+    ),
+    (c"_thread", c"_ThreadHandle", &[(c"join", &HANDLE_JOIN), (c"is_done", &HANDLE_IS_DONE)]),
+];
+
+/// `start_new_thread(function, args[, kwargs])`.
+fn start_new_thread(hook: &Hook, module: Obj<'_>, arguments: &Arguments<'_>) -> Result<Owned> {
+    let positional = arguments.positional();
+    let (Some(_), [function, args, rest @ ..]) = (session::running(), positional) else {
+        return hook.call(module, positional);
+    };
+    let task = Task {
+        function: function.own(),
+        arguments: list_items(*args).map(Obj::own).collect(),
+        keywords: rest.first().map(|keywords| keywords.own()),
+        handle: None,
+        daemon: is_daemon(*function),
+    };
+    let worker = threads::start(task)?;
+    Value::Int(identity(worker) as i64).into_object()
+}
+
+/// `start_joinable_thread(function, handle=None, daemon=True)`.
+fn start_joinable_thread(hook: &Hook, module: Obj<'_>, arguments: &Arguments<'_>) -> Result<Owned> {
+    let function = arguments.get(0, "function");
+    let (Some(_), Some(function)) = (session::running(), function) else {
+        return hook.call(module, arguments.positional());
+    };
+    let handle = match arguments.get(1, "handle").filter(|handle| !handle.is_none()) {
+        Some(handle) => handle.own(),
+        None => {
+            let thread = import(c"_thread")?;
+            call(attribute(thread.borrow(), c"_ThreadHandle")?.borrow(), &[])?
+        }
+    };
+    threads::start(Task {
+        function: function.own(),
+        arguments: vec![],
+        keywords: None,
+        handle: Some(handle.clone()),
+        daemon: arguments.truth(2, "daemon", true)?,
+    })?;
+    Ok(handle)
+}
+
+/// `_ThreadHandle.join(timeout=None)`.
+fn join(hook: &Hook, handle: Obj<'_>, arguments: &Arguments<'_>) -> Result<Owned> {
+    match threads::by_handle(handle) {
+        Some(worker) => {
+            let timeout = arguments.seconds(0, "timeout")?.filter(|timeout| *timeout >= 0.0);
+            threads::join(worker, handle, timeout)?;
+            Ok(Owned::none())
+        }
+        None => hook.call(handle, arguments.positional()),
+    }
+}
+
+/// `_ThreadHandle.is_done()`.
+fn is_done(hook: &Hook, handle: Obj<'_>, arguments: &Arguments<'_>) -> Result<Owned> {
+    match threads::by_handle(handle) {
+        Some(worker) => threads::is_done(worker, handle).map(Owned::from_bool),
+        None => hook.call(handle, arguments.positional()),
+    }
+}
+
+/// Is `function` the bootstrap of a `threading.Thread` that is a daemon?
+fn is_daemon(function: Obj<'_>) -> bool {
+    let daemon = attribute(function, c"__self__")
+        .and_then(|thread| attribute(thread.borrow(), c"_daemonic"))
+        .and_then(|daemon| is_true(daemon.borrow()));
+    if daemon.is_err() {
+        drop(error::take());
+    }
+    daemon == Ok(true)
+}
+
+/// The identity that a worker's thread has.
+pub fn identity(worker: Worker) -> usize {
+    worker_identity(worker as usize + 1)
+}
+
+/// Runs a thread's function as CPython does: SystemExit ends it silently,
+/// another exception is reported.
+pub fn run(task: &Task) -> Result<()> {
+    let arguments: Vec<Obj<'_>> = task.arguments.iter().map(Owned::borrow).collect();
+    let function = task.function.borrow();
+    let result = match &task.keywords {
+        None => call(function, &arguments),
+        Some(keywords) => {
+            let values: Vec<*mut ffi::PyObject> = arguments.iter().map(|a| a.as_ptr()).collect();
+            // SAFETY: live objects; the array outlives the call.
+            unsafe {
+                error::check(ffi::PyObject_VectorcallDict(
+                    function.as_ptr(),
+                    values.as_ptr(),
+                    values.len(),
+                    keywords.borrow().as_ptr(),
+                ))
+            }
+        }
+    };
+    result.map(drop)
+}
+
+/// Reports the current exception as one that nobody can catch.
+pub fn report_unraisable(exception: Owned, function: Obj<'_>) {
+    // SAFETY: a live exception class and a live object.
+    unsafe {
+        let exit = Obj::from_arg(ffi::PyExc_SystemExit);
+        if error::is_instance(exception.borrow(), exit) {
+            return;
+        }
+        error::restore(exception);
+        ffi::PyErr_WriteUnraisable(function.as_ptr());
+    }
+}

@@ -1,0 +1,73 @@
+//! Simple queues, as the scheduler sees them: a resource with a token for each
+//! item.
+
+use super::execution::{Execution, Resource};
+use super::session;
+use crate::interp::error::Result;
+use crate::interp::object::Obj;
+use crate::interp::primitives::queues;
+use crate::trace::{Access, Kind, Loc};
+
+fn locate(execution: &mut Execution, queue: Obj<'_>) -> Loc {
+    let loc = session::whole(execution, queue);
+    if !execution.resources.contains_key(&loc) {
+        let tokens = queues::len(queue);
+        execution.resources.insert(loc, Resource { tokens, holder: None });
+        if tokens != 1 {
+            execution.trace.set_tokens(loc, tokens);
+        }
+    }
+    loc
+}
+
+/// Waits for an item. False: there is none (in time).
+pub fn take(queue: Obj<'_>, block: bool, timeout: Option<f64>) -> Result<bool> {
+    if session::is_killed() && queues::len(queue) > 0 {
+        return Ok(true);
+    }
+    let waits = block && timeout != Some(0.0);
+    if let (true, Some(timeout)) = (waits, timeout) {
+        session::set_deadline(timeout);
+    }
+    let mut can = true;
+    let timed_out = session::step("queue.get", |execution| {
+        let loc = locate(execution, queue);
+        can = waits || execution.resources[&loc].tokens > 0;
+        let kind = match (waits, can) {
+            (true, _) => Kind::Acquire,
+            (false, true) => Kind::TryAcquire,
+            (false, false) => Kind::Miss,
+        };
+        session::access(loc, kind)
+    })?;
+    if timed_out {
+        let loc = session::with(|execution| locate(execution, queue));
+        let both = [Access { loc: 0, kind: Kind::Advance }, Access { loc, kind: Kind::Miss }];
+        session::record("queue.get", &both);
+    }
+    Ok(can && !timed_out)
+}
+
+/// Is about to put an item in.
+pub fn give(queue: Obj<'_>) -> Result<()> {
+    if session::is_killed() {
+        return Ok(());
+    }
+    session::step("queue.put", |execution| {
+        let loc = locate(execution, queue);
+        session::access(loc, Kind::Release)
+    })
+    .map(drop)
+}
+
+/// Is about to look how full it is.
+pub fn look(queue: Obj<'_>) -> Result<()> {
+    if session::is_killed() {
+        return Ok(());
+    }
+    session::step("queue.qsize", |execution| {
+        let loc = locate(execution, queue);
+        session::access(loc, Kind::Read)
+    })
+    .map(drop)
+}

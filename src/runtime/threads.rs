@@ -1,0 +1,167 @@
+//! Threads that workers start: they become workers of the same execution. Start
+//! and join order events and cause no further executions by themselves.
+
+use std::cell::RefCell;
+
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+
+use super::execution::{Accesses, Status};
+use super::session;
+use crate::interp::error::{self, Result};
+use crate::interp::object::{Obj, Owned};
+use crate::observe::location::Field;
+use crate::trace::{Access, Kind, Worker};
+
+/// What a started thread runs.
+pub struct Task {
+    /// The function.
+    pub function: Owned,
+    /// Its positional arguments.
+    pub arguments: Vec<Owned>,
+    /// Its keyword arguments: a dict.
+    pub keywords: Option<Owned>,
+    /// What it is joined through (3.13+).
+    pub handle: Option<Owned>,
+    /// May the execution end without it?
+    pub daemon: bool,
+}
+
+#[derive(Default)]
+struct Children {
+    /// The index of the n-th thread that a worker starts, for all executions.
+    numbers: FxHashMap<(Worker, u32), Worker>,
+    next: Worker,
+    /// How many workers the exploration has of its own.
+    own: Worker,
+    /// How many threads each worker has started in this execution.
+    started: FxHashMap<Worker, u32>,
+    tasks: FxHashMap<Worker, Task>,
+    /// What threads are joined through, kept alive: an address must not be reused.
+    handles: FxHashMap<usize, (Worker, Owned)>,
+}
+
+thread_local! {
+    static CHILDREN: RefCell<Children> = RefCell::default();
+}
+
+/// A new exploration with so many workers of its own.
+pub fn begin_exploration(workers: usize) {
+    let own = workers as Worker;
+    CHILDREN.set(Children { next: own, own, ..Children::default() });
+}
+
+/// A new execution. What the last one has left is handed out, to be dropped
+/// where finalisers may run.
+#[must_use]
+pub fn begin_execution() -> (Vec<Task>, Vec<Owned>) {
+    CHILDREN.with_borrow_mut(|children| {
+        children.started.clear();
+        let handles = children.handles.drain().map(|(_, (_, handle))| handle).collect();
+        (children.tasks.drain().map(|(_, task)| task).collect(), handles)
+    })
+}
+
+/// Starts a thread.
+pub fn start(task: Task) -> Result<Worker> {
+    let Some(parent) = session::running() else {
+        return Err(error::runtime_error("can't start new thread"));
+    };
+    let child = CHILDREN.with_borrow_mut(|children| {
+        let nth = children.started.entry(parent).or_default();
+        let key = (parent, *nth);
+        *nth += 1;
+        let next = &mut children.next;
+        *children.numbers.entry(key).or_insert_with(|| {
+            *next += 1;
+            *next - 1
+        })
+    });
+    let loc = child.into();
+    session::step("thread.start", |_| SmallVec::from_slice(&[Access { loc, kind: Kind::Start }]))?;
+    session::with(|execution| execution.add_worker_at(child, task.daemon));
+    if let Some(handle) = &task.handle {
+        register(handle.borrow(), child);
+    }
+    CHILDREN.with_borrow_mut(|children| children.tasks.insert(child, task));
+    session::with(|execution| execution.send_off(child));
+    session::give_turn_away()?;
+    Ok(child)
+}
+
+/// This object is what `worker` is joined through.
+pub fn register(handle: Obj<'_>, worker: Worker) {
+    let kept = (worker, handle.own());
+    let old = CHILDREN.with_borrow_mut(|c| c.handles.insert(handle.address(), kept));
+    drop(old);
+}
+
+/// What a started worker is to run.
+pub fn task(worker: Worker) -> Option<Task> {
+    CHILDREN.with_borrow_mut(|children| children.tasks.remove(&worker))
+}
+
+/// Was this worker started as a thread by another one?
+pub fn is_thread(worker: Worker) -> bool {
+    CHILDREN.with_borrow(|children| worker >= children.own)
+}
+
+/// The worker that this handle joins.
+pub fn by_handle(handle: Obj<'_>) -> Option<Worker> {
+    CHILDREN
+        .with_borrow(|children| children.handles.get(&handle.address()).map(|(worker, _)| *worker))
+}
+
+/// The location that a thread's end writes and `is_alive` reads.
+fn life(handle: Obj<'_>, kind: Kind) -> Accesses {
+    session::with(|execution| {
+        let loc = execution.locations.of(handle, Field::Whole, None);
+        session::access(loc, kind)
+    })
+}
+
+/// The last step of a thread with a handle.
+pub fn end(handle: Obj<'_>) -> Result<()> {
+    let accesses = life(handle, Kind::Write);
+    session::step("thread.end", |_| accesses.clone()).map(drop)
+}
+
+/// Has the thread ended?
+pub fn is_done(worker: Worker, handle: Obj<'_>) -> Result<bool> {
+    if session::running().is_some() {
+        let accesses = life(handle, Kind::Read);
+        session::step("thread.is_done", |_| accesses.clone())?;
+    }
+    Ok(has_ended(worker))
+}
+
+fn has_ended(worker: Worker) -> bool {
+    session::with(|execution| {
+        execution.workers.get(worker as usize).is_none_or(|slot| slot.status == Status::Done)
+    })
+}
+
+/// Waits for the end of a thread.
+pub fn join(worker: Worker, handle: Obj<'_>, timeout: Option<f64>) -> Result<()> {
+    if session::running() == Some(worker) {
+        return Err(error::runtime_error("Cannot join current thread"));
+    }
+    if session::running().is_none() {
+        return Ok(());
+    }
+    if timeout == Some(0.0) {
+        return is_done(worker, handle).map(drop);
+    }
+    if let Some(timeout) = timeout {
+        session::set_deadline(timeout);
+    }
+    let loc = worker.into();
+    let timed_out = session::step("thread.join", |_| {
+        SmallVec::from_slice(&[Access { loc, kind: Kind::Join }])
+    })?;
+    if timed_out {
+        let read = life(handle, Kind::Read);
+        session::record("thread.join", &[Access { loc: 0, kind: Kind::Advance }, read[0]]);
+    }
+    Ok(())
+}
