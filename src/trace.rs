@@ -64,7 +64,8 @@ impl Kind {
         matches!(self, Write | Hit | Acquire | TryAcquire | Release)
     }
 
-    /// The most that the same access can be in another state.
+    /// The most that the same access can be in another state. (Whether a
+    /// try-lock succeeds is not open: tokens can be counted.)
     pub fn strongest(self) -> Kind {
         match self {
             Kind::None | Kind::Miss => Kind::Hit,
@@ -76,7 +77,6 @@ impl Kind {
     pub fn weakest(self) -> Kind {
         match self {
             Kind::Hit => Kind::None,
-            Kind::TryAcquire => Kind::Miss,
             kind => kind,
         }
     }

@@ -47,6 +47,8 @@ pub(super) struct Slot {
     owner: Worker,
     shared: bool,
     written: bool,
+    /// Does anybody take or give tokens?
+    pub(super) is_resource: bool,
     count: u32,
     /// Its touches, in [`History::touches`].
     start: u32,
@@ -150,6 +152,7 @@ impl History {
         for &(loc, tokens) in trace.tokens() {
             if let Some(slot) = self.known_slot(loc) {
                 self.slots[slot as usize].tokens = tokens;
+                self.slots[slot as usize].is_resource = true;
             }
         }
         for &(loc, hash) in trace.traits() {
@@ -212,6 +215,7 @@ impl History {
                 owner: worker,
                 shared: false,
                 written: false,
+                is_resource: false,
                 count: 0,
                 start: 0,
                 cursor: 0,
@@ -224,6 +228,7 @@ impl History {
         let slot = &mut self.slots[index as usize];
         slot.shared |= slot.owner != worker;
         slot.written |= access.kind != Kind::Read;
+        slot.is_resource |= matches!(access.kind, Kind::Acquire | Kind::TryAcquire | Kind::Release);
         slot.count += (executed && access.kind != Kind::None) as u32;
         index
     }
@@ -359,6 +364,23 @@ impl History {
             let end = self.runs.get(i + 1).copied().unwrap_or(self.events);
             (self.runs[i].max(from), end)
         })
+    }
+}
+
+impl History {
+    /// How many tokens has a resource so far, if `undone` and all that happens
+    /// after it is left out?
+    pub fn tokens_without(&self, slot: u32, undone: Step) -> u32 {
+        let info = &self.slots[slot as usize];
+        if !self.contended(slot) {
+            return info.tokens;
+        }
+        let touches = &self.touches[info.start as usize..info.cursor as usize];
+        let from = touches.partition_point(|t| t.step < undone);
+        touches[from..]
+            .iter()
+            .find(|t| t.kind.is_write() && (t.step == undone || self.before(undone, t.step)))
+            .map_or(info.tokens, |t| t.tokens)
     }
 }
 

@@ -11,7 +11,7 @@
 //! before virtual time jumps, race as if they were executed then; without that
 //! rule, deadlocks are missed.
 
-use super::history::{History, NONE, SlotAccess, Step, Touch};
+use super::history::{History, NONE, SlotAccess, Step};
 use crate::trace::{Kind, Worker};
 
 /// A pair of steps whose order can be reversed.
@@ -243,13 +243,7 @@ fn could_acquire(h: &History, step: Step, first: Step, enabled: bool) -> bool {
         if !h.contended(access.slot) {
             return enabled;
         }
-        let info = &h.slots[access.slot as usize];
-        let touches = &h.touches[h.first_touch(access.slot) as usize..info.cursor as usize];
-        let from = touches.partition_point(|t| t.step < first);
-        let undone = touches[from..]
-            .iter()
-            .find(|t| t.kind.is_write() && (t.step == first || h.before(first, t.step)));
-        undone.map_or(info.tokens, |t: &Touch| t.tokens) > 0
+        h.tokens_without(access.slot, first) > 0
     })
 }
 

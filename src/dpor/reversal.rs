@@ -19,6 +19,8 @@ pub(super) struct Reversal {
     pub depth: Step,
     /// The step that comes last in the sequence.
     second: Step,
+    /// What it will access there.
+    foreseen: Vec<SlotAccess>,
     /// How many events of each worker are in the prefix or in the part of the
     /// tree that has been passed.
     pub passed: Vec<u32>,
@@ -54,6 +56,21 @@ impl Reversal {
         }
         // Nothing of its worker is left out before the second event.
         self.until[self.runner as usize] = h.ordinal(race.second);
+        self.foreseen.clear();
+        self.foreseen.extend(h.accesses(race.second).iter().map(|a| match a.kind {
+            // Whether a try-lock succeeds is a matter of counting.
+            Kind::TryAcquire | Kind::Miss if h.slots[a.slot as usize].is_resource => {
+                let free = h.tokens_without(a.slot, race.first) > 0;
+                SlotAccess { kind: if free { Kind::TryAcquire } else { Kind::Read }, ..*a }
+            }
+            _ => *a,
+        }));
+    }
+
+    /// What the step that comes last will access; where that depends on the
+    /// state it is a guess.
+    pub fn foreseen(&self) -> &[SlotAccess] {
+        &self.foreseen
     }
 
     /// Has everything been matched?
@@ -94,7 +111,7 @@ impl Reversal {
         if !self.has_passed(before, worker) {
             return Some(false);
         }
-        let accesses = h.accesses(self.second);
+        let accesses = &self.foreseen;
         let conflicts = |of: fn(Kind) -> Kind| {
             accesses
                 .iter()
@@ -184,7 +201,8 @@ impl Reversal {
     fn conflicts(&self, h: &History, access: SlotAccess, of: fn(Kind) -> Kind) -> bool {
         let second = || {
             self.is_left(self.runner)
-                && h.accesses(self.second)
+                && self
+                    .foreseen
                     .iter()
                     .any(|a| a.slot == access.slot && of(a.kind).conflicts(access.kind))
         };

@@ -7,7 +7,7 @@
 
 use std::rc::Rc;
 
-use super::history::{History, Step};
+use super::history::{History, SlotAccess, Step};
 use super::record::{LazyRecord, Record};
 use super::reversal::{Known, Reversal};
 use crate::strategy::{Segment, Sleeper};
@@ -23,16 +23,17 @@ pub(super) struct Branch {
     /// As a leaf, does it cover whatever goes on like it? Not if it could not
     /// be decided whether all that sleeps in it is woken.
     covers: bool,
-    /// The last step was not yet executed where it is planned: its conditional
-    /// accesses may turn out otherwise.
-    guess: bool,
+    /// The accesses of the last step, which was not yet executed where it is
+    /// planned: conditional ones may turn out otherwise.
+    last: Option<Box<[SlotAccess]>>,
 }
 
 impl Branch {
     /// A branch that executes `v`. See [`Branch::covers`].
     pub fn new(v: &Reversal, h: &History, now: &LazyRecord, covers: bool) -> Self {
         let record = Rc::clone(now.get(h));
-        Self { runs: v.segments(h), record, next: Vec::new(), covers, guess: true }
+        let last = Some(v.foreseen().into());
+        Self { runs: v.segments(h), record, next: Vec::new(), covers, last }
     }
 
     /// Cuts the edge behind `events` events of its run number `run`.
@@ -44,8 +45,8 @@ impl Branch {
         }
         let next = std::mem::take(&mut self.next);
         let record = Rc::clone(&self.record);
-        self.next.push(Branch { runs: rest, record, next, covers: self.covers, guess: self.guess });
-        self.guess = false;
+        let last = self.last.take();
+        self.next.push(Branch { runs: rest, record, next, covers: self.covers, last });
     }
 }
 
@@ -104,12 +105,13 @@ fn pass(
         let mut events = 0;
         while events < run.events {
             let worker = run.worker;
-            let last = i + 1 == branch.runs.len() && events + 1 == run.events;
+            let is_last = i + 1 == branch.runs.len() && events + 1 == run.events;
+            let guess = branch.last.as_deref().filter(|_| is_last);
             let known = Known {
                 worker,
-                accesses: record.get(worker, v.passed[worker as usize]),
+                accesses: guess.unwrap_or_else(|| record.get(worker, v.passed[worker as usize])),
                 record: Some(record),
-                guess: branch.guess && last,
+                guess: guess.is_some(),
             };
             let weak_initial = v.weak_initial(h, now, known);
             if weak_initial != Some(true) {
