@@ -349,11 +349,18 @@ impl History {
         clocked.get(at).map_or(self.executed(worker), |&s| self.ordinal(s))
     }
 
+    /// The steps with a clock of their own from a worker's n-th one on.
+    pub fn clocked_from(&self, worker: Worker, n: u32) -> &[Step] {
+        let clocked = &self.clocked[worker as usize];
+        &clocked[clocked.partition_point(|&s| self.ordinal(s) < n)..]
+    }
+
     /// How many private steps the worker makes from its n-th on.
     pub fn private_from(&self, worker: Worker, n: u32) -> u32 {
-        let clocked = &self.clocked[worker as usize];
-        let at = clocked.partition_point(|&s| self.ordinal(s) < n);
-        let end = clocked.get(at).map_or(self.executed(worker), |&s| self.ordinal(s));
+        let end = self
+            .clocked_from(worker, n)
+            .first()
+            .map_or(self.executed(worker), |&s| self.ordinal(s));
         end.saturating_sub(n)
     }
 

@@ -17,6 +17,7 @@
 //! with events of the execution at hand is decided by the locations it has in
 //! that execution.
 
+mod bound;
 mod history;
 mod races;
 mod record;
@@ -48,6 +49,8 @@ pub struct Stats {
     pub blocked: u64,
     /// Executions that had to be run again, to learn what sleeps in them.
     pub repeated: u64,
+    /// Branches not taken because they are beyond the preemption bound.
+    pub pruned: u64,
 }
 
 /// The program did not do again what it did before: it has nondeterminism that
@@ -103,6 +106,7 @@ pub struct Dpor {
     stats: Stats,
     state: State,
     divergence: Option<Divergence>,
+    bound: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -117,6 +121,13 @@ impl Dpor {
     /// A search over all traces.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A search over at least those traces that have a linearisation with at most
+    /// `bound` preemptions (all of them if `None`), and over fewer than all if
+    /// the bound is low.
+    pub fn with_bound(bound: Option<u32>) -> Self {
+        Self { bound, ..Self::default() }
     }
 
     /// Counters of the search so far.
@@ -240,6 +251,11 @@ impl Dpor {
                 }
             }
         }
+        let slack = slack(h.workers);
+        if self.bound.is_some_and(|bound| bound::exceeds(h, v, bound + slack)) {
+            self.stats.pruned += 1;
+            return;
+        }
         match self.nodes.get_mut(&depth) {
             Some(node) => insert(&mut node.pending, v, h, now, covers),
             None => {
@@ -296,6 +312,11 @@ impl Dpor {
             branch = first;
         }
     }
+}
+
+/// How far above the bound the search has to go.
+fn slack(workers: usize) -> u32 {
+    (workers as u32).saturating_sub(2)
 }
 
 impl Stamp {

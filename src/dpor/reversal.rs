@@ -67,10 +67,21 @@ impl Reversal {
         }));
     }
 
-    /// What the step that comes last will access; where that depends on the
-    /// state it is a guess.
-    pub fn foreseen(&self) -> &[SlotAccess] {
-        &self.foreseen
+    /// What the last step will access, unless it has been matched; where that
+    /// depends on the state, it is a guess.
+    pub fn foreseen(&self) -> Option<&[SlotAccess]> {
+        self.is_left(self.runner).then_some(&self.foreseen)
+    }
+
+    /// How many of a worker's events, without the last one of the sequence, are
+    /// in the prefix or in the sequence.
+    pub fn until(&self, worker: Worker) -> u32 {
+        self.until[worker as usize]
+    }
+
+    /// Who executes the last step of the sequence.
+    pub fn runner(&self) -> Worker {
+        self.runner
     }
 
     /// Has everything been matched?

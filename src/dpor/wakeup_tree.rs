@@ -32,7 +32,7 @@ impl Branch {
     /// A branch that executes `v`. See [`Branch::covers`].
     pub fn new(v: &Reversal, h: &History, now: &LazyRecord, covers: bool) -> Self {
         let record = Rc::clone(now.get(h));
-        let last = Some(v.foreseen().into());
+        let last = v.foreseen().map(Into::into);
         Self { runs: v.segments(h), record, next: Vec::new(), covers, last }
     }
 

@@ -3,6 +3,7 @@
 #![allow(dead_code, missing_docs)]
 
 pub mod programs;
+pub mod random;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 

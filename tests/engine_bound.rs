@@ -1,0 +1,71 @@
+//! Preemption bounds: every trace within the bound is explored, and fewer
+//! executions than without.
+//!
+//! `ENGINE_CASES=100000 cargo test --release --test engine_bound` is the long run.
+
+mod engine_sim;
+
+use engine_sim::programs::*;
+use engine_sim::random::{any_program, cases};
+use engine_sim::{Program, Runner, brute, explore, explore_with, preemptions};
+use frontrun_native::dpor::Dpor;
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+
+/// How many traces have a linearisation with at most 0, 1, 2… preemptions.
+fn within(program: &Program) -> Vec<usize> {
+    let all = preemptions(program);
+    let most = all.values().max().copied().unwrap_or(0);
+    (0..=most).map(|k| all.values().filter(|&&p| p <= k).count()).collect()
+}
+
+#[test]
+fn the_oracle_agrees_with_the_reference() {
+    assert_eq!(within(&readers(4)), [16]);
+    assert_eq!(within(&lastzero(4)), [28]);
+    assert_eq!(within(&counter(3, 1)), [6, 24, 36]);
+    assert_eq!(within(&counter(2, 3)), [2, 12, 56, 132, 236, 304, 326, 328]);
+    assert_eq!(within(&fib(2, true)), [6, 33, 98, 137, 140]);
+    assert_eq!(within(&philosophers(4)), [14, 15]);
+    assert_eq!(within(&account(3)), [3, 27, 51, 63]);
+    assert_eq!(within(&coa(3)), [24, 90, 130]);
+    assert_eq!(within(&locked_counter(2, 3)), [2, 6, 14, 18, 20]);
+}
+
+proptest! {
+    #![proptest_config(cases(300))]
+
+    #[test]
+    fn explores_every_trace_within_the_bound(
+        program in any_program(),
+        seed in any::<u64>(),
+        bound in 0..4u32,
+    ) {
+        let Some(all) = brute(&program, 2000) else { return Ok(()) };
+        let mut dpor = Dpor::with_bound(Some(bound));
+        let found: Vec<_> = explore_with(Runner::new(&program, seed), &mut dpor, 20 * all.len() + 10);
+        let distinct: BTreeSet<_> = found.iter().map(|(canon, _)| canon).collect();
+        for (canon, least) in preemptions(&program) {
+            prop_assert!(least > bound || distinct.contains(&canon), "missed one with {least}");
+        }
+        let wasted = found.len() - distinct.len();
+        prop_assert!(wasted as u64 <= dpor.stats().blocked + dpor.stats().repeated);
+        prop_assert!(distinct.len() <= all.len());
+    }
+}
+
+#[test]
+fn bounds_cut() {
+    for (name, program) in [
+        ("counter(2,5)", counter(2, 5)),
+        ("counter(3,2)", counter(3, 2)),
+        ("counter(3,3)", counter(3, 3)),
+        ("counter(4,2)", counter(4, 2)),
+    ] {
+        for k in [0, 1, 2] {
+            let mut dpor = Dpor::with_bound(Some(k));
+            let n = explore(&program, &mut dpor, 1, 200_000).len();
+            println!("{name} bound {k}: {n} executions {:?}", dpor.stats());
+        }
+    }
+}
