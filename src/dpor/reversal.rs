@@ -161,42 +161,55 @@ impl Reversal {
             if !at_most.is_memory() {
                 continue;
             }
-            let slot = match (same, known.record) {
-                (Some(same), _) => Some(same[i].slot),
-                (None, Some(record)) => now.get(h).translate(record, access.slot),
-                (None, None) => return None,
+            let (certainly, possibly) = if let Some(same) = same {
+                let slot = same[i].slot;
+                let at_least = SlotAccess { slot, kind: at_least };
+                let at_most = SlotAccess { slot, kind: at_most };
+                (
+                    self.conflicts(h, at_least, Kind::weakest),
+                    self.conflicts(h, at_most, Kind::strongest),
+                )
+            } else {
+                let record = known.record?;
+                let now = now.get(h);
+                match now.translate(record, access.slot) {
+                    Some(slot) => (
+                        self.meets(h, |s| s == slot, at_least, Kind::weakest),
+                        self.meets(h, |s| s == slot, at_most, Kind::strongest),
+                    ),
+                    None => {
+                        let could_be = |s| record.could_be(access.slot, now, s);
+                        (false, self.meets(h, could_be, at_most, Kind::strongest))
+                    }
+                }
             };
-            let conflicts = |kind, of| match slot {
-                Some(slot) => self.conflicts(h, SlotAccess { slot, kind }, of),
-                None => self.could_meet(h, now, known.record, access.slot, kind),
-            };
-            if slot.is_some() && conflicts(at_least, Kind::weakest) {
+            if certainly {
                 return Some(false);
             }
-            if conflicts(at_most, Kind::strongest) {
+            if possibly {
                 conflict = None;
             }
         }
         conflict.map(|conflict| !conflict)
     }
 
-    /// Could a conflicting access that is left be to a location of `record`?
-    fn could_meet(
+    /// Like [`Reversal::conflicts`], for a step that was not executed in the
+    /// execution at hand, so that its location may seem private to another worker.
+    fn meets(
         &self,
         h: &History,
-        now: &LazyRecord,
-        record: Option<&Record>,
-        slot: u32,
+        here: impl Fn(u32) -> bool,
         kind: Kind,
+        of: fn(Kind) -> Kind,
     ) -> bool {
-        let Some(record) = record else { return true };
-        let steps = (self.depth..h.events).filter(|&s| self.contains(h, s));
-        let second = self.is_left(self.runner).then_some(self.second);
-        steps.chain(second).flat_map(|s| h.accesses(s)).any(|a| {
-            !a.names_no_location()
-                && a.kind.strongest().conflicts(kind)
-                && record.could_be(slot, now.get(h), a.slot)
-        })
+        let meets = |a: &SlotAccess, other: Kind| {
+            !a.names_no_location() && other.conflicts(kind) && here(a.slot)
+        };
+        let last = self.foreseen().unwrap_or_default();
+        last.iter().any(|a| meets(a, of(a.kind)))
+            || (self.depth..h.events)
+                .filter(|&step| self.contains(h, step))
+                .any(|step| h.accesses(step).iter().any(|a| meets(a, a.kind)))
     }
 
     /// How many of the worker's next steps are alike: one that is shared, or all

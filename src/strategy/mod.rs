@@ -1,4 +1,22 @@
 //! How the next execution is chosen: one trait, one file for each strategy.
+//!
+//! [`crate::dpor`] is the exhaustive one. The others sample: they never end, and
+//! what they guarantee is a chance.
+
+pub mod pct;
+pub mod pos;
+pub mod replay;
+pub mod surw;
+pub mod walk;
+
+pub use pct::Pct;
+pub use pos::Pos;
+pub use replay::Replay;
+pub use surw::Surw;
+pub use walk::Walk;
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 
 use crate::explore::Estimate;
 use crate::trace::{Access, Kind, Trace, Worker};
@@ -43,6 +61,22 @@ pub struct Candidate<'a> {
     pub worker: Worker,
     /// The accesses of its next event, as far as they are known before it runs.
     pub next: &'a [Access],
+}
+
+impl Candidate<'_> {
+    /// Do the next events of two workers conflict?
+    pub fn conflicts(&self, other: &Candidate<'_>) -> bool {
+        self.next
+            .iter()
+            .any(|a| other.next.iter().any(|b| a.loc == b.loc && a.kind.conflicts(b.kind)))
+    }
+}
+
+/// The random numbers of one execution, so that any can be had again alone.
+fn dice(seed: u64, execution: u64) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(execution);
+    rng
 }
 
 /// Picks executions, one after the other.

@@ -5,9 +5,10 @@
 pub mod programs;
 pub mod random;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use frontrun_native::strategy::{Plan, Sleeper, Strategy};
+use frontrun_native::strategy::{Candidate, Plan, Sleeper, Strategy};
 use frontrun_native::trace::{Access, Kind, Pending, Trace, Worker};
 
 /// A value: a constant, a register, or sums of them.
@@ -435,28 +436,42 @@ impl<'p> Runner<'p> {
     }
 
     pub fn run(&mut self, plan: &Plan, trace: &mut Trace) -> (Canon, Outcome) {
+        self.run_choosing(plan, None, trace)
+    }
+
+    /// Executes a plan; where it leaves a choice, the strategy makes it.
+    pub fn run_choosing(
+        &mut self,
+        plan: &Plan,
+        mut strategy: Option<&mut dyn Strategy>,
+        trace: &mut Trace,
+    ) -> (Canon, Outcome) {
         trace.clear();
         let sparse = self.random() % 4 == 0;
         let salt = self.random() as u32 >> if sparse { 1 } else { 26 };
         let mut locs: HashMap<Key, u32> = HashMap::new();
         let flip = self.random() % 64;
-        let mut number = |key: Key| -> u32 {
+        let locs_of = RefCell::new(&mut locs);
+        let number = RefCell::new(|key: Key| -> u32 {
             if key.0 == -1 {
                 return key.1 as u32;
             }
+            let mut locs = locs_of.borrow_mut();
             let n = locs.len() as u32;
             *locs.entry(key).or_insert_with(|| salt + (n ^ flip as u32))
-        };
+        });
         let mut state = State::new(self.program);
         for (&lock, &tokens) in &self.program.tokens {
-            trace.set_tokens(number((1, lock)), tokens as u32);
+            trace.set_tokens(number.borrow_mut()((1, lock)), tokens as u32);
         }
         let mut canon = Canon::new(state.workers());
         let workers = state.workers();
         let mut run = |state: &mut State, w: usize, trace: &mut Trace| -> Vec<(Key, Kind)> {
             let accesses = state.next(w);
-            let list: Vec<Access> =
-                accesses.iter().map(|&(k, kind)| Access { loc: number(k), kind }).collect();
+            let list: Vec<Access> = accesses
+                .iter()
+                .map(|&(k, kind)| Access { loc: number.borrow_mut()(k), kind })
+                .collect();
             trace.push(w as Worker, state.threads[w].pc as u32, &list);
             canon.add(w, &accesses);
             state.step(w);
@@ -484,7 +499,24 @@ impl<'p> Runner<'p> {
                 .filter(|&w| !sleep.iter().any(|s| s.worker as usize == w))
                 .collect();
             let pool = if awake.is_empty() { &enabled } else { &awake };
+            let next: Vec<(usize, Vec<Access>)> = match &strategy {
+                Some(s) if s.chooses() => pool
+                    .iter()
+                    .map(|&w| {
+                        let next = state.next(w).into_iter();
+                        let access = |(k, kind)| Access { loc: number.borrow_mut()(k), kind };
+                        (w, next.map(access).collect())
+                    })
+                    .collect(),
+                _ => Vec::new(),
+            };
+            let candidates: Vec<Candidate<'_>> =
+                next.iter().map(|(w, next)| Candidate { worker: *w as Worker, next }).collect();
             let w = match current {
+                _ if !candidates.is_empty() => {
+                    let current = current.map(|w| w as Worker);
+                    strategy.as_mut().expect("chooses").choose(current, &candidates) as usize
+                }
                 Some(w) if pool.contains(&w) && self.order == 0 => w,
                 _ => pool[self.order as usize % pool.len()],
             };
@@ -510,13 +542,13 @@ impl<'p> Runner<'p> {
                 let accesses = state
                     .next(w)
                     .iter()
-                    .map(|&(k, kind)| Access { loc: number(k), kind })
+                    .map(|&(k, kind)| Access { loc: number.borrow_mut()(k), kind })
                     .collect();
                 trace.pending.push(Pending { worker: w as Worker, accesses });
             }
         }
         if traits {
-            for (&(space, n), &loc) in &locs {
+            for (&(space, n), &loc) in locs_of.borrow().iter() {
                 trace.set_trait(loc, (n * 4 + space + 1) as u32);
             }
         }
