@@ -251,8 +251,7 @@ impl Dpor {
                 }
             }
         }
-        let slack = slack(h.workers);
-        if self.bound.is_some_and(|bound| bound::exceeds(h, v, bound + slack)) {
+        if self.bound.is_some_and(|bound| bound::exceeds(h, v, bound + bound::slack(h))) {
             self.stats.pruned += 1;
             return;
         }
@@ -312,11 +311,6 @@ impl Dpor {
             branch = first;
         }
     }
-}
-
-/// How far above the bound the search has to go.
-fn slack(workers: usize) -> u32 {
-    (workers as u32).saturating_sub(2)
 }
 
 impl Stamp {
