@@ -25,6 +25,11 @@ mod python {
         "_PyRuntimeState",
         "PyFunctionObject",
         "PyDictKeysObject",
+        "PyDictObject",
+        "PyDictValues",
+        "PyGenObject",
+        "PyHeapTypeObject",
+        "PySetObject",
     ];
 
     pub fn main() {
@@ -77,7 +82,8 @@ mod python {
         if std::env::var_os("LIBCLANG_PATH").is_some() {
             return;
         }
-        let script = "import clang, os; print(os.path.join(os.path.dirname(clang.__file__), 'native'))";
+        let script =
+            "import clang, os; print(os.path.join(os.path.dirname(clang.__file__), 'native'))";
         let found = Command::new(python).args(["-c", script]).output();
         if let Ok(output) = found
             && output.status.success()

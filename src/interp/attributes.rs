@@ -3,18 +3,29 @@
 //! CPython source: `Objects/object.c` (`_PyObject_GenericGetAttrWithDict`),
 //! `Objects/typeobject.c` (`_PyType_Lookup`).
 
+use std::sync::OnceLock;
+
 use pyo3_ffi as ffi;
 
-use super::object::Obj;
-use super::types::types;
+use super::dict::{Found, has_storage, storage};
+use super::object::{Obj, Owned};
+use super::types::{Special, special_base, types};
 
 /// Where looking an attribute up ends.
 #[derive(Clone, Copy)]
 pub enum Home<'a> {
-    /// In the instance: its dict or a slot.
-    Instance,
-    /// In the instance if it has it, else in its class.
-    InstanceOrClass,
+    /// In a slot of the instance, with its value where that is an object.
+    Slot(Option<Obj<'a>>),
+    /// In the instance's dict, or in the class if it has no such attribute (and the
+    /// class can change).
+    Instance {
+        /// What the instance's dict says.
+        found: Found<'a>,
+        /// The dict itself, if anybody has asked for it yet.
+        dict: Option<Obj<'a>>,
+        /// Is the class looked into too?
+        class: bool,
+    },
     /// In the class of the instance: a property or another data descriptor.
     Class,
     /// In a class that was asked for it itself, or in one of its bases.
@@ -23,6 +34,8 @@ pub enum Home<'a> {
     Module(Obj<'a>),
     /// The instance's own `__dict__`.
     Dict,
+    /// In a class after the one that `super()` names: the object's class.
+    Super(Obj<'a>),
     /// Nowhere that two workers could conflict: an immutable type's method, a
     /// thread-local, an object whose attributes are Python code.
     Nowhere,
@@ -32,88 +45,159 @@ unsafe extern "C" {
     fn _PyType_Lookup(tp: *mut ffi::PyTypeObject, name: *mut ffi::PyObject) -> *mut ffi::PyObject;
 }
 
+/// What a class or one of its bases holds under a name.
+pub fn in_class<'a>(class: Obj<'a>, name: Obj<'_>) -> Option<Obj<'a>> {
+    // SAFETY: the caller has a type; with a str, the lookup runs no Python code.
+    unsafe { Obj::from_ptr(_PyType_Lookup(class.as_ptr().cast(), name.as_ptr())) }
+}
+
 /// Where `owner.name` is looked up.
+#[inline]
 pub fn home<'a>(owner: Obj<'a>, name: Obj<'a>) -> Home<'a> {
     let t = types();
     // SAFETY: a live object's type; reading slots runs nothing.
     unsafe {
         let tp = ffi::Py_TYPE(owner.as_ptr());
-        if ffi::PyModule_Check(owner.as_ptr()) != 0 {
-            // A borrowed reference to a dict that lives as long as the module.
-            return Obj::from_ptr(ffi::PyModule_GetDict(owner.as_ptr()))
-                .map_or(Home::Nowhere, Home::Module);
-        }
-        if ffi::PyType_Check(owner.as_ptr()) != 0 {
-            let mutable = is_mutable_type(owner.as_ptr().cast());
-            return if mutable { Home::OwnClass } else { Home::Nowhere };
-        }
         if !has_generic_getattr(tp) {
-            return Home::Nowhere;
+            return special_home(owner, tp);
         }
         let found = _PyType_Lookup(tp, name.as_ptr());
-        let has_dict = ffi::PyType_HasFeature(tp, MANAGED_DICT) != 0 || (*tp).tp_dictoffset != 0;
         if found.is_null() {
-            return if has_dict { Home::Instance } else { Home::Nowhere };
+            return match has_storage(tp) {
+                true => instance(owner, name, is_mutable_type(tp)),
+                false => Home::Nowhere,
+            };
         }
         let kind = ffi::Py_TYPE(found);
         if kind == t.member_descriptor {
-            return Home::Instance;
+            return Home::Slot(slot(owner, found));
         }
         if kind == t.getset_descriptor {
-            return match name.as_str().as_deref() {
-                Some("__dict__") => Home::Dict,
-                Some("__class__") => Home::Nowhere,
-                _ if is_mutable_type(tp) || has_dict => Home::Instance,
-                _ => Home::Nowhere,
+            return match name.is(names().dict.borrow()) {
+                true => Home::Dict,
+                false if name.is(names().class.borrow()) => Home::Nowhere,
+                false if is_mutable_type(tp) || has_storage(tp) => Home::Slot(None),
+                false => Home::Nowhere,
             };
         }
         if (*kind).tp_descr_set.is_some() {
             return Home::Class;
         }
-        match (has_dict, is_mutable_type(tp)) {
-            (true, true) => Home::InstanceOrClass,
-            (true, false) => Home::Instance,
+        match (has_storage(tp), is_mutable_type(tp)) {
+            (true, mutable) => instance(owner, name, mutable),
             (false, true) => Home::Class,
             (false, false) => Home::Nowhere,
         }
     }
 }
 
+/// Where types with a lookup of their own look.
+unsafe fn special_home<'a>(owner: Obj<'a>, tp: *mut ffi::PyTypeObject) -> Home<'a> {
+    // SAFETY: a live object and its type; each cast follows a check of the type.
+    unsafe {
+        let ptr = owner.as_ptr();
+        if ffi::PyModule_Check(ptr) != 0 {
+            // A borrowed reference to a dict that lives as long as the module.
+            return Obj::from_ptr(ffi::PyModule_GetDict(ptr)).map_or(Home::Nowhere, Home::Module);
+        }
+        if ffi::PyType_Check(ptr) != 0 {
+            return if is_mutable_type(ptr.cast()) { Home::OwnClass } else { Home::Nowhere };
+        }
+        match special_base(tp) {
+            Some(Special::Super) => {
+                /// `superobject` (`Objects/typeobject.c`).
+                #[repr(C)]
+                struct Super {
+                    base: ffi::PyObject,
+                    class: *mut ffi::PyTypeObject,
+                    object: *mut ffi::PyObject,
+                    object_class: *mut ffi::PyTypeObject,
+                }
+                let class = (*ptr.cast::<Super>()).object_class;
+                Obj::from_ptr(class.cast()).map_or(Home::Nowhere, Home::Super)
+            }
+            _ => Home::Nowhere,
+        }
+    }
+}
+
+#[inline]
+fn instance<'a>(owner: Obj<'a>, name: Obj<'a>, class: bool) -> Home<'a> {
+    let storage = storage(owner);
+    Home::Instance { found: storage.get(name), dict: storage.dict(), class }
+}
+
+/// The object in a slot (`__slots__`).
+///
+/// # Safety
+/// `descriptor` is a member descriptor of a class of `owner`.
+unsafe fn slot<'a>(owner: Obj<'a>, descriptor: *mut ffi::PyObject) -> Option<Obj<'a>> {
+    /// `PyMemberDescrObject` (`descrobject.h`).
+    #[repr(C)]
+    struct MemberDescriptor {
+        base: ffi::PyObject,
+        class: *mut ffi::PyTypeObject,
+        name: *mut ffi::PyObject,
+        qualname: *mut ffi::PyObject,
+        member: *const ffi::PyMemberDef,
+    }
+    const OBJECT: i32 = 6;
+    const OBJECT_OR_ERROR: i32 = 16;
+    // SAFETY: as the caller promises; only a member that is an object is read as one.
+    unsafe {
+        let member = &*(*descriptor.cast::<MemberDescriptor>()).member;
+        let is_object = matches!(member.type_code, OBJECT | OBJECT_OR_ERROR);
+        if !is_object || member.flags & RELATIVE_OFFSET != 0 {
+            return None;
+        }
+        let at = owner.as_ptr().cast::<u8>().offset(member.offset);
+        Obj::from_ptr(at.cast::<*mut ffi::PyObject>().read())
+    }
+}
+
+const RELATIVE_OFFSET: i32 = 8;
+
 /// Where `owner.name = value` and `del owner.name` end. Types with a Python
 /// `__setattr__` are `Nowhere`: that method is observed itself.
+#[inline]
 pub fn home_of_store<'a>(owner: Obj<'a>, name: Obj<'a>) -> Home<'a> {
     // SAFETY: a live object's type; reading slots runs nothing.
     unsafe {
         let tp = ffi::Py_TYPE(owner.as_ptr());
-        if ffi::PyModule_Check(owner.as_ptr()) != 0 {
-            return Obj::from_ptr(ffi::PyModule_GetDict(owner.as_ptr()))
-                .map_or(Home::Nowhere, Home::Module);
+        if (*tp).tp_setattro.map(|f| f as usize) == object().tp_setattro.map(|f| f as usize) {
+            return home_of_plain_store(owner, name);
         }
-        if ffi::PyType_Check(owner.as_ptr()) != 0 {
-            return Home::OwnClass;
+        match special_home(owner, tp) {
+            home @ (Home::Module(_) | Home::OwnClass) => home,
+            _ => Home::Nowhere,
         }
-        if (*tp).tp_setattro.map(|f| f as usize) != object().tp_setattro.map(|f| f as usize) {
-            return Home::Nowhere;
-        }
-        home_of_plain_store(owner, name)
     }
 }
 
 /// Where `object.__setattr__(owner, name, value)` ends.
+#[inline]
 pub fn home_of_plain_store<'a>(owner: Obj<'a>, name: Obj<'a>) -> Home<'a> {
     // SAFETY: a live object's type; reading slots runs nothing.
     unsafe {
-        let found = _PyType_Lookup(ffi::Py_TYPE(owner.as_ptr()), name.as_ptr());
+        let tp = ffi::Py_TYPE(owner.as_ptr());
+        if special_base(tp) == Some(Special::ThreadLocal) {
+            return Home::Nowhere;
+        }
+        let found = _PyType_Lookup(tp, name.as_ptr());
         if !found.is_null() {
             let kind = ffi::Py_TYPE(found);
-            if kind != types().member_descriptor
-                && kind != types().getset_descriptor
-                && (*kind).tp_descr_set.is_some()
-            {
+            if kind == types().member_descriptor {
+                return Home::Slot(slot(owner, found));
+            }
+            if kind == types().getset_descriptor {
+                let is_dict = name.is(names().dict.borrow());
+                return if is_dict { Home::Dict } else { Home::Slot(None) };
+            }
+            if (*kind).tp_descr_set.is_some() {
                 return Home::Nowhere;
             }
         }
-        Home::Instance
+        if has_storage(tp) { instance(owner, name, false) } else { Home::Nowhere }
     }
 }
 
@@ -134,6 +218,9 @@ pub fn instance_dict<'a>(owner: Obj<'a>) -> Option<Obj<'a>> {
     // SAFETY: the type has a dict, so this runs no code but the allocation; the
     // owner keeps the dict alive after our reference is gone.
     unsafe {
+        if !has_storage(ffi::Py_TYPE(owner.as_ptr())) {
+            return None;
+        }
         let dict = ffi::PyObject_GenericGetDict(owner.as_ptr(), std::ptr::null_mut());
         if dict.is_null() {
             ffi::PyErr_Clear();
@@ -144,32 +231,16 @@ pub fn instance_dict<'a>(owner: Obj<'a>) -> Option<Obj<'a>> {
     }
 }
 
-/// The value that a plain lookup of an instance attribute would find; `None`
-/// where finding it out could run code.
-pub fn plain_value<'a>(owner: Obj<'a>, name: Obj<'a>) -> Option<Obj<'a>> {
-    // SAFETY: with no class attribute of that name (or a slot), the generic
-    // lookup only reads the instance; the instance keeps the value alive.
-    unsafe {
-        let found = _PyType_Lookup(ffi::Py_TYPE(owner.as_ptr()), name.as_ptr());
-        if !found.is_null() && ffi::Py_TYPE(found) != types().member_descriptor {
-            return None;
-        }
-        let value = ffi::PyObject_GenericGetAttr(owner.as_ptr(), name.as_ptr());
-        if value.is_null() {
-            ffi::PyErr_Clear();
-            return None;
-        }
-        ffi::Py_DECREF(value);
-        Obj::from_ptr(value)
-    }
+/// Is this special method of the object's class C code?
+pub fn is_c_method(object: Obj<'_>, name: &Owned) -> bool {
+    let t = types();
+    in_class(object.type_of(), name.borrow()).is_some_and(|method| {
+        method.is_exactly(t.wrapper_descriptor) || method.is_exactly(t.method_descriptor)
+    })
 }
 
-#[cfg(Py_3_12)]
-const MANAGED_DICT: std::ffi::c_ulong = 1 << 4;
-#[cfg(not(Py_3_12))]
-const MANAGED_DICT: std::ffi::c_ulong = 1 << 4;
-
 /// Does reading attributes of `tp` follow the generic rules, at least at first?
+#[inline]
 unsafe fn has_generic_getattr(tp: *mut ffi::PyTypeObject) -> bool {
     // SAFETY: a live type; reading slots runs nothing.
     unsafe {
@@ -180,7 +251,7 @@ unsafe fn has_generic_getattr(tp: *mut ffi::PyTypeObject) -> bool {
             return false;
         }
         // A Python `__getattr__` replaces the slot, and is asked last only.
-        let found = _PyType_Lookup(tp, types_getattribute());
+        let found = _PyType_Lookup(tp, names().getattribute.borrow().as_ptr());
         !found.is_null() && found == object_getattribute()
     }
 }
@@ -191,15 +262,13 @@ fn object() -> &'static ffi::PyTypeObject {
     unsafe { &*(&raw const ffi::PyBaseObject_Type) }
 }
 
-fn types_getattribute() -> *mut ffi::PyObject {
-    super::names::names().getattribute.borrow().as_ptr()
-}
-
 fn object_getattribute() -> *mut ffi::PyObject {
+    let name = names().getattribute.borrow().as_ptr();
     // SAFETY: `object` is a static type, the name an interned str.
-    unsafe { _PyType_Lookup(&raw mut ffi::PyBaseObject_Type, types_getattribute()) }
+    unsafe { _PyType_Lookup(&raw mut ffi::PyBaseObject_Type, name) }
 }
 
+#[inline]
 unsafe fn is_mutable_type(tp: *mut ffi::PyTypeObject) -> bool {
     // SAFETY: a live type; reads its flags.
     unsafe {
@@ -209,3 +278,49 @@ unsafe fn is_mutable_type(tp: *mut ffi::PyTypeObject) -> bool {
 }
 
 const IMMUTABLE_TYPE: std::ffi::c_ulong = 1 << 8;
+
+/// Interned names that lookups are made with.
+#[allow(missing_docs)]
+pub struct Names {
+    pub getattribute: Owned,
+    pub getitem: Owned,
+    pub setitem: Owned,
+    pub delitem: Owned,
+    pub contains: Owned,
+    pub len: Owned,
+    pub iter: Owned,
+    pub init: Owned,
+    pub dict: Owned,
+    pub class: Owned,
+    pub name: Owned,
+    pub match_args: Owned,
+    pub default_factory: Owned,
+}
+
+static NAMES: OnceLock<Names> = OnceLock::new();
+
+/// The table; made at first use.
+#[inline]
+pub fn names() -> &'static Names {
+    NAMES.get_or_init(|| {
+        // SAFETY: a NUL-terminated literal; the result is a new reference.
+        let intern = |text: &std::ffi::CStr| unsafe {
+            Owned::from_new(ffi::PyUnicode_InternFromString(text.as_ptr())).expect("memory")
+        };
+        Names {
+            getattribute: intern(c"__getattribute__"),
+            getitem: intern(c"__getitem__"),
+            setitem: intern(c"__setitem__"),
+            delitem: intern(c"__delitem__"),
+            contains: intern(c"__contains__"),
+            len: intern(c"__len__"),
+            iter: intern(c"__iter__"),
+            init: intern(c"__init__"),
+            dict: intern(c"__dict__"),
+            class: intern(c"__class__"),
+            name: intern(c"__name__"),
+            match_args: intern(c"__match_args__"),
+            default_factory: intern(c"default_factory"),
+        }
+    })
+}

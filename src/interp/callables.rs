@@ -5,75 +5,188 @@ use std::ffi::CStr;
 
 use pyo3_ffi as ffi;
 
-use super::code::{attribute, import};
+use super::attributes::{in_class, names};
+use super::code::{Code, attribute, import};
 use super::error::Result;
+use super::layout::PyFunctionObject;
 use super::object::{Obj, Owned};
-use super::types::types;
+use super::types::{Special, special, types};
 
 /// Where a call leads.
 #[derive(Clone, Copy)]
 pub enum Callee<'a> {
-    /// A C function or method, by the address of its definition, with the
-    /// object it is bound to, if it is.
+    /// A C function or method.
     Native {
-        /// Address of the `PyMethodDef` or `wrapperbase`.
+        /// Address of its `PyMethodDef` or `wrapperbase`.
         definition: usize,
         /// `self` of a bound method.
         receiver: Option<Obj<'a>>,
     },
     /// A class: its address is its definition.
     Class(Obj<'a>),
-    /// A function written in Python: it is observed itself.
-    Python,
-    /// Anything else.
-    Other,
+    /// A function written in Python, by its code.
+    Python {
+        /// The code.
+        code: Code<'a>,
+        /// `self` of a bound method.
+        receiver: Option<Obj<'a>>,
+    },
+    /// `functools.partial`: a callable, and what comes before its arguments.
+    Partial {
+        /// What it calls.
+        callable: Obj<'a>,
+        /// A tuple.
+        arguments: Obj<'a>,
+    },
+    /// An instance of another class: its `__call__`.
+    Instance(Obj<'a>),
 }
 
 /// Resolves a callable: bound methods, descriptors, wrappers.
+#[inline]
 pub fn resolve<'a>(callable: Obj<'a>) -> Callee<'a> {
     let t = types();
-    // SAFETY: each cast follows a check of the exact type, whose layout is public.
+    // SAFETY: each cast follows a check of the type, whose layout is public or noted.
     unsafe {
         let ptr = callable.as_ptr();
+        let tp = ffi::Py_TYPE(ptr);
+        if tp == t.function {
+            let code = (*ptr.cast::<PyFunctionObject>()).func_code;
+            return Callee::Python { code: Code::from_ptr(code.cast()), receiver: None };
+        }
+        if tp == t.method_descriptor || tp == t.wrapper_descriptor {
+            let descriptor = ptr.cast::<MethodDescriptor>();
+            return Callee::Native { definition: (*descriptor).method as usize, receiver: None };
+        }
         if ffi::PyCFunction_Check(ptr) != 0 {
             let function = ptr.cast::<ffi::PyCFunctionObject>();
             let receiver = Obj::from_ptr((*function).m_self)
                 .filter(|object| ffi::PyModule_Check(object.as_ptr()) == 0);
             return Callee::Native { definition: (*function).m_ml as usize, receiver };
         }
-        if callable.is_exactly(t.method_descriptor) {
-            let descriptor = ptr.cast::<MethodDescriptor>();
-            return Callee::Native { definition: (*descriptor).method as usize, receiver: None };
-        }
-        if callable.is_exactly(t.wrapper_descriptor) {
-            let descriptor = ptr.cast::<MethodDescriptor>();
-            return Callee::Native { definition: (*descriptor).method as usize, receiver: None };
-        }
-        if callable.is_exactly(t.method_wrapper) {
-            let wrapper = ptr.cast::<MethodWrapper>();
-            let descriptor = (*wrapper).descriptor.cast::<MethodDescriptor>();
-            return Callee::Native {
-                definition: (*descriptor).method as usize,
-                receiver: Obj::from_ptr((*wrapper).receiver),
-            };
-        }
         if ffi::PyType_Check(ptr) != 0 {
             return Callee::Class(callable);
         }
-        if callable.is_exactly(t.function) || callable.is_exactly(t.method) {
-            return Callee::Python;
+        if tp == t.method {
+            let method = &*ptr.cast::<BoundMethod>();
+            let receiver = Obj::from_ptr(method.receiver);
+            return match resolve(Obj::from_arg(method.function)) {
+                Callee::Python { code, .. } => Callee::Python { code, receiver },
+                Callee::Native { definition, receiver: None } => {
+                    Callee::Native { definition, receiver }
+                }
+                other => other,
+            };
+        }
+        match special(tp) {
+            Some(Special::MethodWrapper) => {
+                let wrapper = ptr.cast::<MethodWrapper>();
+                let descriptor = (*wrapper).descriptor.cast::<MethodDescriptor>();
+                return Callee::Native {
+                    definition: (*descriptor).method as usize,
+                    receiver: Obj::from_ptr((*wrapper).receiver),
+                };
+            }
+            Some(Special::Partial) => {
+                let partial = &*ptr.cast::<Partial>();
+                return Callee::Partial {
+                    callable: Obj::from_arg(partial.function),
+                    arguments: Obj::from_arg(partial.arguments),
+                };
+            }
+            _ => {}
         }
     }
-    Callee::Other
+    Callee::Instance(callable.type_of())
 }
 
-/// The type of bound methods.
-pub fn bound_method_type() -> *mut ffi::PyTypeObject {
-    unsafe extern "C" {
-        static mut PyMethod_Type: ffi::PyTypeObject;
+/// The name of a C function, and of its class if it is a method.
+pub fn name(callable: Obj<'_>, receiver: Option<Obj<'_>>) -> String {
+    let t = types();
+    let descriptor =
+        callable.is_exactly(t.method_descriptor) || callable.is_exactly(t.wrapper_descriptor);
+    // SAFETY: each cast follows a check of the type; `__name__` of these types is a
+    // C getter that runs no Python code.
+    let (class, own) = unsafe {
+        let class = if descriptor {
+            let class = (*callable.as_ptr().cast::<MethodDescriptor>()).class;
+            Obj::from_ptr(class.cast()).map(class_name)
+        } else {
+            receiver.map(Obj::type_name)
+        };
+        let is_c = descriptor || ffi::PyCFunction_Check(callable.as_ptr()) != 0;
+        let is_class = ffi::PyType_Check(callable.as_ptr()) != 0;
+        let own = match (is_c, is_class) {
+            (true, _) => {
+                let name = names().name.borrow().as_ptr();
+                let name = Owned::from_new(ffi::PyObject_GetAttr(callable.as_ptr(), name));
+                name.and_then(|name| name.borrow().as_str()).unwrap_or_default()
+            }
+            (false, true) => class_name(callable),
+            (false, false) => callable.type_name(),
+        };
+        (class, own)
+    };
+    match class {
+        Some(class) => format!("{class}.{own}"),
+        None => own,
     }
-    // The address of a static type of the interpreter.
-    &raw mut PyMethod_Type
+}
+
+/// The name of a class.
+fn class_name(class: Obj<'_>) -> String {
+    // SAFETY: the caller has a class; tp_name is a NUL-terminated string.
+    let name = unsafe { CStr::from_ptr((*class.as_ptr().cast::<ffi::PyTypeObject>()).tp_name) };
+    name.to_string_lossy().rsplit('.').next().unwrap_or_default().to_owned()
+}
+
+/// Does making an instance of this class run C code only?
+pub fn is_made_by_c(class: Obj<'_>) -> bool {
+    let init = in_class(class, names().init.borrow());
+    init.is_none_or(|init| !init.is_exactly(types().function))
+}
+
+/// Is it a Python function of a module that looks after its own synchronisation?
+pub fn is_thread_safe(callable: Obj<'_>) -> bool {
+    const MODULES: &[&str] = &[
+        "asyncio",
+        "concurrent",
+        "contextlib",
+        "contextvars",
+        "functools",
+        "logging",
+        "queue",
+        "threading",
+        "typing",
+        "unittest",
+        "frontrun",
+    ];
+    let t = types();
+    // SAFETY: each cast follows a check of the exact type; the globals of a function
+    // are a dict that it keeps alive.
+    let globals = unsafe {
+        let mut function = callable.as_ptr();
+        if callable.is_exactly(t.method) {
+            function = (*function.cast::<BoundMethod>()).function;
+        }
+        if ffi::Py_TYPE(function) != t.function {
+            return false;
+        }
+        Obj::from_ptr((*function.cast::<PyFunctionObject>()).func_globals.cast())
+    };
+    let name = globals.and_then(|globals| super::dict::get(globals, names().name.borrow()).value());
+    let name = name.and_then(Obj::as_str).unwrap_or_default();
+    MODULES.contains(&name.split('.').next().unwrap_or_default())
+}
+
+/// The names that an `operator.attrgetter` reads.
+pub fn strings_in<'a>(object: Obj<'a>) -> Vec<Obj<'a>> {
+    let mut all = vec![];
+    for found in super::containers::referents(object) {
+        let items = super::code::list_items(found);
+        all.extend(items.chain([found]).filter(|item| item.is_exactly(types().str)));
+    }
+    all
 }
 
 /// `PyMethodDescrObject` and `PyWrapperDescrObject` (`descrobject.h`) begin alike.
@@ -94,10 +207,27 @@ struct MethodWrapper {
     receiver: *mut ffi::PyObject,
 }
 
+/// `PyMethodObject` (`cpython/classobject.h`).
+#[repr(C)]
+struct BoundMethod {
+    base: ffi::PyObject,
+    function: *mut ffi::PyObject,
+    receiver: *mut ffi::PyObject,
+}
+
+/// `partialobject` (`Modules/_functoolsmodule.c`).
+#[repr(C)]
+struct Partial {
+    base: ffi::PyObject,
+    function: *mut ffi::PyObject,
+    arguments: *mut ffi::PyObject,
+}
+
 /// The address of the definition behind `module.owner.name` (or `module.name`
-/// with an empty owner); `None` where this version has no such C function.
+/// with an empty owner): of a C function, a class or a Python function's code.
+/// `None` where this version has no such function.
 pub fn definition(module: &CStr, owner: &CStr, name: &CStr) -> Result<Option<usize>> {
-    let module = import(module)?;
+    let Ok(module) = import(module) else { return forget() };
     let holder = if owner.is_empty() {
         module
     } else {
@@ -113,12 +243,13 @@ pub fn definition(module: &CStr, owner: &CStr, name: &CStr) -> Result<Option<usi
     Ok(match resolve(found.borrow()) {
         Callee::Native { definition, .. } => Some(definition),
         Callee::Class(class) => Some(class.address()),
-        Callee::Python | Callee::Other => None,
+        Callee::Python { code, .. } => Some(code.as_obj().address()),
+        Callee::Partial { .. } | Callee::Instance(_) => None,
     })
 }
 
 fn forget<T>() -> Result<Option<T>> {
-    // SAFETY: the GIL is held; the AttributeError is ours to drop.
+    // SAFETY: the GIL is held; the error is ours to drop.
     unsafe { ffi::PyErr_Clear() };
     Ok(None)
 }

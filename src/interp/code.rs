@@ -32,6 +32,9 @@ pub struct Instruction {
     pub arg: u32,
 }
 
+/// Flags of code whose frame a generator or coroutine owns (`Include/cpython/code.h`).
+const GENERATOR: c_int = 0x20 | 0x80 | 0x200;
+
 /// Depth of an instruction that no path reaches.
 pub const UNKNOWN: u16 = u16::MAX;
 
@@ -251,7 +254,12 @@ impl<'a> Code<'a> {
         let units = unsafe { bytes_of(bytecode.borrow()) };
         // SAFETY: co_exceptiontable is a bytes object that the code object keeps alive.
         let handlers = unsafe { bytes_of(Obj::from_arg(self.raw().co_exceptiontable.cast())) };
-        let instructions = opcodes.analyse(units, &parse_handlers(handlers));
+        let mut instructions = opcodes.analyse(units, &parse_handlers(handlers));
+        if self.raw().co_flags & GENERATOR == 0 {
+            // Only a generator can be left and entered again.
+            let left = instructions.iter_mut().filter(|one| one.op == Op::Suspend);
+            left.for_each(|one| one.op = Op::Irrelevant);
+        }
         let table = Box::new(Table {
             instructions,
             locals: self.locals() as u16,

@@ -1,100 +1,229 @@
 //! Looking into builtin containers, without running code of keys or elements.
 
+use std::ptr;
+
 use pyo3_ffi as ffi;
 
+use super::dict::{self, Found};
+use super::layout::PySetObject;
 use super::object::Obj;
-use super::types::types;
+use super::types::{Special, special, special_base, types};
+
+/// Tells keys of one kind from the others: strings and bytes never equal numbers.
+const TEXT: u64 = 0x7465_7874_0000_0001;
+const BYTES: u64 = 0x6279_7465_0000_0001;
+
+/// How `==` and `hash` of a key work.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Equality {
+    Text,
+    Bytes,
+    Int,
+    Float,
+    None,
+    Tuple,
+    /// By identity, with the hash of `object`.
+    Identity,
+    /// By identity, with a hash that is somebody's code (an enum's members).
+    IdentityOwnHash,
+    /// Somebody's code.
+    Own,
+}
+
+#[inline]
+fn equality(key: Obj<'_>) -> Equality {
+    let t = types();
+    // SAFETY: a live object's type; only its slots are read.
+    let tp = unsafe { ffi::Py_TYPE(key.as_ptr()) };
+    if tp == t.str {
+        Equality::Text
+    } else if tp == t.int || tp == t.bool {
+        Equality::Int
+    } else {
+        equality_of_type(tp)
+    }
+}
+
+/// By the slots, so that a subclass that keeps them counts as its base.
+fn equality_of_type(tp: *mut ffi::PyTypeObject) -> Equality {
+    let t = types();
+    if tp == t.none {
+        return Equality::None;
+    }
+    // SAFETY: live types; only their slots are read.
+    let same = |base: *mut ffi::PyTypeObject| unsafe {
+        let (own, base) = (&*tp, &*base);
+        (
+            own.tp_richcompare.map(|f| f as usize) == base.tp_richcompare.map(|f| f as usize),
+            own.tp_hash.map(|f| f as usize) == base.tp_hash.map(|f| f as usize),
+        )
+    };
+    let kinds = [
+        (t.str, Equality::Text),
+        (t.bytes, Equality::Bytes),
+        (t.int, Equality::Int),
+        (t.float, Equality::Float),
+        (t.tuple, Equality::Tuple),
+    ];
+    for (base, equality) in kinds {
+        if same(base) == (true, true) {
+            return equality;
+        }
+    }
+    match same(&raw mut ffi::PyBaseObject_Type) {
+        (true, true) => Equality::Identity,
+        (true, false) if tp == t.ty || tp == t.function => Equality::Identity,
+        (true, false) => Equality::IdentityOwnHash,
+        _ => Equality::Own,
+    }
+}
 
 /// A digest under which keys that are equal for Python are equal; `None` for
 /// keys whose equality is code of their own.
+#[inline]
 pub fn digest(key: Obj<'_>) -> Option<u64> {
-    let t = types();
-    if key.is_exactly(t.str) || key.is_exactly(t.bytes) || key.is_exactly(t.float) {
-        return hash(key);
-    }
-    if key.is_exactly(t.int) || key.is_exactly(t.bool) {
-        // -1 and -2 have one hash; a small int is its own best digest, as long as
-        // floats and big ints of equal value get the same.
-        return match key.as_i64() {
-            Some(value @ (-1 | -2)) => Some(value as u64 ^ 0x5bd1_e995_0000_0000),
-            _ => hash(key),
-        };
-    }
-    if key.is_none() {
-        return Some(0x6e6f_6e65);
-    }
-    if key.is_exactly(t.tuple) {
-        let mut all = 0x7475_706c_6500_0000u64;
-        for item in super::code::list_items(key) {
-            all = all.rotate_left(7).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ digest(item)?;
+    match equality(key) {
+        Equality::Text => Some(c_hash(key) as u64 ^ TEXT),
+        Equality::Bytes => Some(c_hash(key) as u64 ^ BYTES),
+        Equality::Int => match c_hash(key) {
+            // The hash of -1 is -2; the other numbers of this hash are told apart here.
+            -2 if key_is_minus_one(key) => Some(u64::MAX),
+            hash => Some(hash as u64),
+        },
+        // SAFETY: a float or an instance of a subclass.
+        Equality::Float if unsafe { ffi::PyFloat_AS_DOUBLE(key.as_ptr()) } == -1.0 => {
+            Some(u64::MAX)
         }
-        return Some(all);
-    }
-    has_identity_equality(key).then(|| (key.address() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15))
-}
-
-fn hash(key: Obj<'_>) -> Option<u64> {
-    // SAFETY: hashing these exact builtin types is C code that cannot fail.
-    Some(unsafe { ffi::PyObject_Hash(key.as_ptr()) } as u64)
-}
-
-/// Do `==` and `hash` of this object mean identity?
-fn has_identity_equality(key: Obj<'_>) -> bool {
-    // SAFETY: reads slots of a live type and of the static type `object`.
-    unsafe {
-        let tp = ffi::Py_TYPE(key.as_ptr());
-        let object = &raw mut ffi::PyBaseObject_Type;
-        (*tp).tp_richcompare.map(|f| f as usize) == (*object).tp_richcompare.map(|f| f as usize)
-            && (*tp).tp_hash.map(|f| f as usize) == (*object).tp_hash.map(|f| f as usize)
-            || tp == types().ty
-            || tp == types().function
+        Equality::Float => Some(c_hash(key) as u64),
+        Equality::None => Some(0x6e6f_6e65),
+        Equality::Tuple => {
+            super::code::list_items(key).try_fold(0x7475_706c_6500, |all: u64, item| {
+                Some(all.rotate_left(7).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ digest(item)?)
+            })
+        }
+        Equality::Identity | Equality::IdentityOwnHash => {
+            Some((key.address() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        }
+        Equality::Own => None,
     }
 }
 
-/// Length of an exact or derived list.
-pub fn list_len(list: Obj<'_>) -> i64 {
-    // SAFETY: the caller has checked the type.
-    unsafe { ffi::PyList_Size(list.as_ptr()) as i64 }
+fn key_is_minus_one(key: Obj<'_>) -> bool {
+    let mut overflow = 0;
+    // SAFETY: an int or an instance of a subclass; the conversion runs no Python code.
+    let value = unsafe { ffi::PyLong_AsLongLongAndOverflow(key.as_ptr(), &mut overflow) };
+    value == -1 && overflow == 0
 }
 
-/// The element of a list, if the index is in range.
+/// What `hash(key)` is, as far as C code alone can tell.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Hash {
+    /// This.
+    Known(ffi::Py_hash_t),
+    /// Unknown, but the key equals nothing but itself.
+    Identity,
+    /// Unknown.
+    Unknown,
+}
+
+/// The hash of a key, without running anybody's code.
+#[inline]
+pub fn hash(key: Obj<'_>) -> Hash {
+    match equality(key) {
+        Equality::Own => Hash::Unknown,
+        Equality::IdentityOwnHash => Hash::Identity,
+        Equality::Tuple => {
+            let plain = |item| matches!(hash(item), Hash::Known(_));
+            if super::code::list_items(key).all(plain) {
+                Hash::Known(c_hash(key))
+            } else {
+                Hash::Unknown
+            }
+        }
+        _ => Hash::Known(c_hash(key)),
+    }
+}
+
+#[inline]
+fn c_hash(key: Obj<'_>) -> ffi::Py_hash_t {
+    // SAFETY: hashing builtin types is C code that cannot fail.
+    unsafe { ffi::PyObject_Hash(key.as_ptr()) }
+}
+
+/// Length of a list, or of another sequence of [`Shape::Sequence`].
+#[inline]
+pub fn len(sequence: Obj<'_>) -> i64 {
+    // SAFETY: the caller has checked the type: list, deque, bytearray and array are
+    // variable-sized objects whose size is their length.
+    unsafe { ffi::Py_SIZE(sequence.as_ptr()) as i64 }
+}
+
+/// The element of a list, if the index is in range; `None` for other sequences.
+#[inline]
 pub fn list_get<'a>(list: Obj<'a>, index: i64) -> Option<Obj<'a>> {
-    if !(0..list_len(list)).contains(&index) {
-        return None;
-    }
-    // SAFETY: a list, and the index is in range.
-    unsafe { Obj::from_ptr(ffi::PyList_GET_ITEM(list.as_ptr(), index as ffi::Py_ssize_t)) }
-}
-
-/// The value under a key that has a [`digest`]; `None` when it is not there.
-pub fn dict_get<'a>(dict: Obj<'a>, key: Obj<'a>) -> Option<Obj<'a>> {
-    digest(key)?;
-    // SAFETY: a dict and a key whose hash and equality are C code.
+    // SAFETY: a list (checked), and the index is in range.
     unsafe {
-        let value = ffi::PyDict_GetItemWithError(dict.as_ptr(), key.as_ptr());
-        if value.is_null() && !ffi::PyErr_Occurred().is_null() {
-            ffi::PyErr_Clear();
+        let inside = (0..len(list)).contains(&index);
+        if !inside || ffi::PyList_Check(list.as_ptr()) == 0 {
+            return None;
         }
-        Obj::from_ptr(value)
+        Obj::from_ptr(ffi::PyList_GET_ITEM(list.as_ptr(), index as ffi::Py_ssize_t))
     }
 }
 
-/// Is the key, which has a [`digest`], in the set?
-pub fn set_contains(set: Obj<'_>, key: Obj<'_>) -> bool {
-    if digest(key).is_none() {
-        return false;
+/// `dict.get(key)`.
+#[inline]
+pub fn dict_get<'a>(dict: Obj<'a>, key: Obj<'_>) -> Found<'a> {
+    dict::get(dict, key)
+}
+
+/// `key in set`: the search of `Objects/setobject.c` (`set_lookkey`), without its
+/// calls of `==`. `None` where only those could tell.
+pub fn set_contains(set: Obj<'_>, key: Obj<'_>) -> Option<bool> {
+    const LINEAR_PROBES: usize = 9;
+    let hash = match hash(key) {
+        Hash::Known(hash) => hash,
+        Hash::Identity => return Some(set_items(set).any(|item| item == key)),
+        Hash::Unknown => return None,
+    };
+    // SAFETY: a set (checked by the caller) that nobody changes meanwhile: a table
+    // of mask + 1 entries, one of which at least is empty.
+    unsafe {
+        let raw = &*set.as_ptr().cast::<PySetObject>();
+        let mask = raw.mask as usize;
+        let (mut perturb, mut at) = (hash as usize, hash as usize & mask);
+        loop {
+            let probes = if at + LINEAR_PROBES <= mask { LINEAR_PROBES } else { 0 };
+            for entry in at..=at + probes {
+                let entry = &*raw.table.add(entry);
+                let Some(there) = Obj::from_ptr(entry.key.cast()) else {
+                    if entry.hash == 0 {
+                        return Some(false);
+                    } else {
+                        continue;
+                    };
+                };
+                if there == key {
+                    return Some(true);
+                }
+                // A removed entry has a dummy for its key, and the hash -1.
+                if entry.hash == hash && digest(there)? == digest(key)? {
+                    return Some(true);
+                }
+            }
+            perturb >>= 5;
+            at = at.wrapping_mul(5).wrapping_add(1).wrapping_add(perturb) & mask;
+        }
     }
-    // SAFETY: a set and a key whose hash and equality are C code.
-    let found = unsafe { ffi::PySet_Contains(set.as_ptr(), key.as_ptr()) };
-    if found < 0 {
-        // SAFETY: the GIL is held; the error is ours to drop.
-        unsafe { ffi::PyErr_Clear() };
-    }
-    found == 1
 }
 
 /// The elements of a set or frozenset.
-pub fn set_items<'a>(set: Obj<'a>) -> Vec<Obj<'a>> {
+pub fn set_items<'a>(set: Obj<'a>) -> impl Iterator<Item = Obj<'a>> {
+    let mut position = 0;
+    std::iter::from_fn(move || set_next(set, &mut position))
+}
+
+fn set_next<'a>(set: Obj<'a>, position: &mut ffi::Py_ssize_t) -> Option<Obj<'a>> {
     unsafe extern "C" {
         fn _PySet_NextEntry(
             set: *mut ffi::PyObject,
@@ -103,28 +232,29 @@ pub fn set_items<'a>(set: Obj<'a>) -> Vec<Obj<'a>> {
             hash: *mut ffi::Py_hash_t,
         ) -> std::ffi::c_int;
     }
-    let (mut items, mut position, mut key, mut hash) = (vec![], 0, std::ptr::null_mut(), 0);
-    // SAFETY: a set that nobody changes meanwhile; the keys are borrowed from it.
+    let (mut key, mut hash) = (ptr::null_mut(), 0);
+    // SAFETY: a set that nobody changes meanwhile; the key is borrowed from it.
     unsafe {
-        while _PySet_NextEntry(set.as_ptr(), &mut position, &mut key, &mut hash) != 0 {
-            items.extend(Obj::from_ptr(key));
-        }
+        let more = _PySet_NextEntry(set.as_ptr(), position, &mut key, &mut hash) != 0;
+        if more { Obj::from_ptr(key) } else { None }
     }
-    items
 }
 
-/// What subscripts of this type mean, as its slot says: a subclass that keeps
-/// the C implementation counts as its base.
+/// How the parts of an object are told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// A list, or a subclass.
+    /// A list, or a subclass: by index.
     List,
-    /// A dict, or a subclass.
+    /// A dict, or a subclass: by key.
     Dict,
-    /// A set, or a subclass.
+    /// A set, or a subclass: by element.
     Set,
-    /// A mutable sequence of another type (bytearray, array, deque).
+    /// A mutable sequence of another type (bytearray, array, deque): by index.
     Sequence,
+    /// Not at all: one part.
+    Opaque,
+    /// A view of other objects.
+    View,
     /// Nothing that can change or be looked into.
     Other,
 }
@@ -132,82 +262,224 @@ pub enum Shape {
 /// The shape of an object's type, by inheritance.
 #[inline]
 pub fn shape(object: Obj<'_>) -> Shape {
-    let t = types();
-    // SAFETY: the checks read type flags only.
+    // SAFETY: a live object; the checks read type flags only.
     unsafe {
-        let ptr = object.as_ptr();
-        if ffi::PyDict_Check(ptr) != 0 {
-            Shape::Dict
-        } else if ffi::PyList_Check(ptr) != 0 {
-            Shape::List
-        } else if object.is_exactly(t.set) || ffi::PySet_Check(ptr) != 0 {
-            Shape::Set
-        } else if ffi::PyByteArray_Check(ptr) != 0 {
-            Shape::Sequence
-        } else {
-            Shape::Other
+        let object = object.as_ptr();
+        let tp = ffi::Py_TYPE(object);
+        if ffi::PyDict_Check(object) != 0 {
+            return Shape::Dict;
+        }
+        if ffi::PyList_Check(object) != 0 {
+            return Shape::List;
+        }
+        if ffi::PySet_Check(object) != 0 {
+            return Shape::Set;
+        }
+        let t = types();
+        if tp == t.int || tp == t.str || tp == t.none || tp == t.bool || tp == t.tuple {
+            return Shape::Other;
+        }
+        match special_base(tp) {
+            Some(Special::Deque | Special::Sequence) => Shape::Sequence,
+            Some(Special::Opaque) => Shape::Opaque,
+            Some(Special::View) => Shape::View,
+            _ => Shape::Other,
         }
     }
 }
 
-/// Is `object[key]` C code of the builtin base (no Python `__getitem__`)?
-pub fn subscript_is_builtin(object: Obj<'_>, shape: Shape) -> bool {
-    let t = types();
-    let base = match shape {
-        Shape::List => t.list,
-        Shape::Dict => t.dict,
-        _ => return true,
-    };
-    // SAFETY: both types have mapping methods (they are list or dict types).
-    unsafe {
-        let tp = ffi::Py_TYPE(object.as_ptr());
-        if tp == base {
-            return true;
-        }
-        let (own, builtin) = ((*tp).tp_as_mapping, (*base).tp_as_mapping);
-        !own.is_null()
-            && (*own).mp_subscript.map(|f| f as usize)
-                == (*builtin).mp_subscript.map(|f| f as usize)
-    }
+/// Could `==` and `repr` look into the object: is it a container or a tuple?
+pub fn may_contain(object: Obj<'_>) -> bool {
+    is_tuple(object) || shape(object) != Shape::Other
 }
 
-/// Is `object[key] = value` C code of the builtin base?
-pub fn store_is_builtin(object: Obj<'_>, shape: Shape) -> bool {
-    let t = types();
-    let base = match shape {
-        Shape::List => t.list,
-        Shape::Dict => t.dict,
-        _ => return true,
-    };
-    // SAFETY: both types have mapping methods (they are list or dict types).
-    unsafe {
-        let tp = ffi::Py_TYPE(object.as_ptr());
-        if tp == base {
-            return true;
-        }
-        let (own, builtin) = ((*tp).tp_as_mapping, (*base).tp_as_mapping);
-        !own.is_null()
-            && (*own).mp_ass_subscript.map(|f| f as usize)
-                == (*builtin).mp_ass_subscript.map(|f| f as usize)
-    }
+/// Is it an instance of str?
+pub fn is_str(object: Obj<'_>) -> bool {
+    // SAFETY: only reads the type's flags.
+    unsafe { ffi::PyUnicode_Check(object.as_ptr()) != 0 }
 }
 
-/// Object and position of a list iterator; the object is gone when exhausted.
-pub fn list_iterator_state<'a>(iterator: Obj<'a>) -> Option<(Obj<'a>, i64)> {
+/// Is it of a builtin type whose methods change nothing?
+pub fn is_immutable(object: Obj<'_>) -> bool {
+    let t = types();
+    [t.str, t.bytes, t.int, t.float, t.bool, t.tuple, t.none, t.ty]
+        .iter()
+        .any(|tp| object.is_exactly(*tp))
+}
+
+fn is_deque(object: Obj<'_>) -> bool {
+    // SAFETY: a live object's type.
+    special_base(unsafe { ffi::Py_TYPE(object.as_ptr()) }) == Some(Special::Deque)
+}
+
+/// Does appending to this deque drop its first element?
+pub fn drops_the_first(sequence: Obj<'_>) -> bool {
+    /// `dequeobject` (`Modules/_collectionsmodule.c`).
     #[repr(C)]
-    struct ListIterator {
+    struct Deque {
+        base: ffi::PyVarObject,
+        blocks: [usize; 2],
+        indices: [ffi::Py_ssize_t; 2],
+        state: usize,
+        max_len: ffi::Py_ssize_t,
+    }
+    // SAFETY: a live object; the cast follows the check of the type, and the layout
+    // has not changed from 3.11 to 3.15.
+    unsafe {
+        is_deque(sequence) && {
+            let most = (*sequence.as_ptr().cast::<Deque>()).max_len;
+            most >= 0 && len(sequence) >= most as i64
+        }
+    }
+}
+
+/// Is it a tuple?
+pub fn is_tuple(object: Obj<'_>) -> bool {
+    // SAFETY: only reads the type's flags.
+    unsafe { ffi::PyTuple_Check(object.as_ptr()) != 0 }
+}
+
+/// Is it a class?
+pub fn is_class(object: Obj<'_>) -> bool {
+    // SAFETY: only reads the type's flags.
+    unsafe { ffi::PyType_Check(object.as_ptr()) != 0 }
+}
+
+/// Does it lie between a memoryview and what that shows?
+pub fn is_buffer(object: Obj<'_>) -> bool {
+    // SAFETY: a live object's type.
+    special(unsafe { ffi::Py_TYPE(object.as_ptr()) }) == Some(Special::Buffer)
+}
+
+/// Does reading a missing key of this dict insert it?
+pub fn makes_missing_keys(dict: Obj<'_>) -> bool {
+    /// `defdictobject` (`Modules/_collectionsmodule.c`).
+    #[repr(C)]
+    struct DefaultDict {
+        dict: super::layout::PyDictObject,
+        factory: *mut ffi::PyObject,
+    }
+    // SAFETY: a live dict; the cast follows the check of its type.
+    unsafe {
+        let tp = ffi::Py_TYPE(dict.as_ptr());
+        if tp == &raw mut ffi::PyDict_Type || special_base(tp) != Some(Special::DefaultDict) {
+            return false;
+        }
+        let factory = (*dict.as_ptr().cast::<DefaultDict>()).factory;
+        Obj::from_ptr(factory).is_some_and(|factory| !factory.is_none())
+    }
+}
+
+/// Has each element of a view the same index in the bytearray that it shows?
+pub fn covers(view: Obj<'_>, base: Obj<'_>) -> bool {
+    // SAFETY: a memoryview lends its buffer without running Python code, and gets it
+    // back at once; the base is checked to be a bytearray.
+    unsafe {
+        let (view, base) = (view.as_ptr(), base.as_ptr());
+        if ffi::PyMemoryView_Check(view) == 0 || ffi::PyByteArray_Check(base) == 0 {
+            return false;
+        }
+        let mut buffer = std::mem::zeroed::<ffi::Py_buffer>();
+        if ffi::PyObject_GetBuffer(view, &mut buffer, ffi::PyBUF_SIMPLE) < 0 {
+            ffi::PyErr_Clear();
+            return false;
+        }
+        let same = ptr::eq(buffer.buf.cast(), ffi::PyByteArray_AsString(base))
+            && buffer.itemsize == 1
+            && buffer.len == ffi::PyByteArray_Size(base);
+        ffi::PyBuffer_Release(&mut buffer);
+        same
+    }
+}
+
+/// Has anybody but this frame a reference to the object?
+pub fn is_private(object: Obj<'_>) -> bool {
+    // SAFETY: a live object.
+    unsafe { ffi::Py_REFCNT(object.as_ptr()) == 1 }
+}
+
+/// A step of an iterator, about to be made.
+pub enum Step<'a> {
+    /// Of a list: this index.
+    Index(Obj<'a>, i64),
+    /// Of a dict: this key, or its end.
+    Key(Obj<'a>, Option<Obj<'a>>),
+    /// Of a set: this element, or its end.
+    Element(Obj<'a>, Option<Obj<'a>>),
+    /// Of something that draws from others.
+    Opaque,
+    /// Of a generator.
+    Generator,
+    /// It is exhausted, or what it goes over cannot change.
+    Harmless,
+}
+
+/// What the next step of an iterator touches.
+pub fn step<'a>(iterator: Obj<'a>) -> Step<'a> {
+    /// `_PyListIterObject` and `listreviterobject` (`Objects/listobject.c`).
+    #[repr(C)]
+    struct OfList {
         base: ffi::PyObject,
         index: ffi::Py_ssize_t,
         list: *mut ffi::PyObject,
     }
-    if !iterator.is_exactly(types().list_iterator) {
-        return None;
+    /// `dictiterobject` (`Objects/dictobject.c`), `setiterobject` (`Objects/setobject.c`).
+    #[repr(C)]
+    struct OfTable {
+        base: ffi::PyObject,
+        table: *mut ffi::PyObject,
+        used: ffi::Py_ssize_t,
+        position: ffi::Py_ssize_t,
     }
-    // SAFETY: `_PyListIterObject` (pycore_list.h) has had this layout since 3.0.
+    // SAFETY: the layouts belong to the exact types, and have not changed from 3.11
+    // to 3.15; what they refer to they keep alive, and NULL means exhausted.
     unsafe {
-        let state = iterator.as_ptr().cast::<ListIterator>();
-        Some((Obj::from_ptr((*state).list)?, (*state).index as i64))
+        match special(ffi::Py_TYPE(iterator.as_ptr())) {
+            Some(Special::ListIterator) => {
+                let state = &*iterator.as_ptr().cast::<OfList>();
+                match Obj::from_ptr(state.list) {
+                    Some(list) => Step::Index(list, state.index as i64),
+                    None => Step::Harmless,
+                }
+            }
+            Some(Special::DictIterator) => {
+                let state = &*iterator.as_ptr().cast::<OfTable>();
+                let Some(dict) = Obj::from_ptr(state.table) else { return Step::Harmless };
+                let (mut position, mut key) = (state.position, ptr::null_mut());
+                let next = ffi::PyDict_Check(dict.as_ptr()) != 0
+                    && ffi::PyDict_Next(dict.as_ptr(), &mut position, &mut key, ptr::null_mut())
+                        != 0;
+                Step::Key(dict, if next { Obj::from_ptr(key) } else { None })
+            }
+            Some(Special::SetIterator) => {
+                let state = &*iterator.as_ptr().cast::<OfTable>();
+                let Some(set) = Obj::from_ptr(state.table) else { return Step::Harmless };
+                let mut position = state.position;
+                Step::Element(set, set_next(set, &mut position))
+            }
+            Some(Special::Iterator | Special::SequenceIterator) => Step::Opaque,
+            Some(Special::Generator) => Step::Generator,
+            _ => Step::Harmless,
+        }
     }
+}
+
+/// The objects that an iterator, view or wrapper of C code refers to, as the
+/// garbage collector sees them.
+pub fn referents<'a>(object: Obj<'a>) -> Vec<Obj<'a>> {
+    unsafe extern "C" fn visit(found: *mut ffi::PyObject, all: *mut std::ffi::c_void) -> i32 {
+        // SAFETY: `all` is the Vec below; a visited object is alive.
+        unsafe { (*all.cast::<Vec<Obj<'_>>>()).extend(Obj::from_ptr(found)) };
+        0
+    }
+    let mut all: Vec<Obj<'a>> = vec![];
+    // SAFETY: tp_traverse of a live object only visits; it runs no Python code.
+    unsafe {
+        if let Some(traverse) = (*ffi::Py_TYPE(object.as_ptr())).tp_traverse {
+            traverse(object.as_ptr(), visit, (&raw mut all).cast());
+        }
+    }
+    all
 }
 
 /// The contents of a closure cell.

@@ -5,10 +5,11 @@
 
 use pyo3_ffi as ffi;
 
-use super::code::Code;
+use super::code::{self, Code};
 use super::error::{self, Result};
 use super::layout::{self, _PyInterpreterFrame};
 use super::object::{Obj, Owned};
+use super::types;
 
 /// The frame that the current thread state executes, valid while a callback of
 /// the interpreter runs.
@@ -124,6 +125,17 @@ impl<'a> Frame<'a> {
         unsafe { Obj::from_ptr(self.raw.f_locals.cast()) }
     }
 
+    /// The generator or coroutine whose frame it is.
+    pub fn generator(self) -> Option<Obj<'a>> {
+        const OWNED_BY_GENERATOR: i8 = 1;
+        if self.raw.owner as i8 != OWNED_BY_GENERATOR {
+            return None;
+        }
+        let offset = std::mem::offset_of!(layout::PyGenObject, gi_iframe);
+        // SAFETY: such a frame lies inside its generator, which is running now.
+        unsafe { Obj::from_ptr((&raw const *self.raw).byte_sub(offset).cast_mut().cast()) }
+    }
+
     /// The depth that the interpreter itself has noted: it writes it down before
     /// a callback on 3.11, 3.14 and 3.15 only.
     pub fn saved_depth(self) -> Option<usize> {
@@ -180,31 +192,19 @@ pub fn stack<'a>() -> impl Iterator<Item = (Code<'a>, usize)> {
 /// Does a frame hold what it must, where the headers say? Called at import, so
 /// that another layout is an ImportError and never a crash later on.
 pub fn check_layout() -> Result<()> {
-    let source = c"lambda probe, below, argument: (below, probe(argument))";
-    // SAFETY: NUL-terminated literals and live objects throughout; each result is
-    // a new reference or NULL; `probe` is a METH_O function with a static definition.
-    let told = unsafe {
-        let compiled = error::check(ffi::Py_CompileString(
-            source.as_ptr(),
-            c"<frontrun>".as_ptr(),
-            ffi::Py_eval_input,
-        ))?;
-        let namespace = error::check(ffi::PyDict_New())?;
-        let namespace = namespace.borrow();
-        let known = error::check(ffi::PyEval_EvalCode(
-            compiled.borrow().as_ptr(),
-            namespace.as_ptr(),
-            namespace.as_ptr(),
-        ))?;
-        let probe = error::check(ffi::PyCFunction_NewEx(
+    let known = types::evaluate(c"lambda probe, below, argument: (below, probe(argument))")?;
+    // SAFETY: a METH_O function with a static definition.
+    let probe = unsafe {
+        error::check(ffi::PyCFunction_NewEx(
             (&raw mut LAYOUT_PROBE).cast(),
             std::ptr::null_mut(),
             std::ptr::null_mut(),
-        ))?;
-        let (below, argument) = (known.borrow(), namespace);
-        super::call::call(known.borrow(), &[probe.borrow(), below, argument])?
+        ))?
     };
-    let fits = super::code::list_items(told.borrow()).nth(1).is_some_and(|fits| {
+    let argument = code::import(c"sys")?;
+    let arguments = [probe.borrow(), known.borrow(), argument.borrow()];
+    let told = super::call::call(known.borrow(), &arguments)?;
+    let fits = code::list_items(told.borrow()).nth(1).is_some_and(|fits| {
         // SAFETY: the singleton's address never changes.
         std::ptr::eq(fits.as_ptr(), unsafe { ffi::Py_True() })
     });
@@ -238,10 +238,12 @@ unsafe extern "C" fn layout_probe(
         let code = unsafe { Obj::from_ptr(executable(raw)) }.and_then(Code::from_obj);
         code.is_some_and(|code| {
             let frame = Frame { raw, base: code.locals() };
+            if frame.base != 3 {
+                return false;
+            }
             let below = frame.operand(1, 1).object();
-            frame.base == 3
-                && code.plain_name() == "<lambda>"
-                && frame.globals() == Some(argument)
+            code.plain_name() == "<lambda>"
+                && frame.globals().is_some_and(|globals| globals != argument)
                 && frame.local(2) == Some(argument)
                 && below.is_some()
                 && below == frame.local(1)

@@ -101,6 +101,7 @@ fn explore_alone(
         reproductions: options.number("reproduce_on_failure").unwrap_or(0) as u32,
     };
     let watch = Watch {
+        run: job.run_time,
         stuck_after: options.seconds("deadlock_timeout")?.unwrap_or(Duration::from_secs(5)),
         total: job.total_time,
     };
@@ -117,14 +118,29 @@ fn explore_alone(
         code::forget_known();
         told.map_err(|Raised| error::take())
     })?;
+    let stuck_at = signals.stuck_at.lock().take();
+    let worker = signals.worker.load(std::sync::atomic::Ordering::Relaxed);
     match done {
-        Some(Ok(told)) => Ok(Value::Object(told)),
+        Some(Ok(told)) => Ok(Value::Tuple(vec![
+            Value::Object(told),
+            Value::maybe(stuck_at, Value::Str),
+            Value::Int(worker as i64),
+        ])),
         Some(Err(Some(exception))) => Err(error::restore(exception)),
         Some(Err(None)) => Err(error::runtime_error("the exploration failed without a reason")),
-        None => Ok(Value::Dict(vec![
-            ("executions", Value::Int(0)),
-            ("inconclusive", "deadlock_timeout".into()),
-        ])),
+        None => {
+            super::tracer::stop()?;
+            let told = vec![
+                ("executions", Value::Int(0)),
+                ("inconclusive", "deadlock_timeout".into()),
+                ("abandoned", Value::Bool(true)),
+            ];
+            Ok(Value::Tuple(vec![
+                Value::Dict(told),
+                Value::maybe(stuck_at, Value::Str),
+                Value::Int(worker as i64),
+            ]))
+        }
     }
 }
 
@@ -391,6 +407,7 @@ fn set_up(module: Obj<'_>) -> Result<()> {
     }
     code::init()?;
     super::frame::check_layout()?;
+    super::types::init()?;
     calls::init()?;
     let abandoned = error::init()?;
     add(module, c"Abandoned", abandoned)

@@ -2,6 +2,7 @@
 //! observer see at each instruction of chosen code, outside explorations.
 
 use std::cell::{Cell, RefCell};
+use std::mem::ManuallyDrop;
 
 use super::call;
 use super::code::{self, Code, Table, list_items};
@@ -22,7 +23,9 @@ struct Probe {
 }
 
 thread_local! {
-    static PROBE: RefCell<Option<Probe>> = const { RefCell::new(None) };
+    /// Never dropped with its thread: the interpreter is gone by then.
+    static PROBE: ManuallyDrop<RefCell<Option<Probe>>> =
+        const { ManuallyDrop::new(RefCell::new(None)) };
     static ACTIVE: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -34,8 +37,8 @@ pub fn is_active() -> bool {
 
 /// Is it code that is listened to?
 pub fn wants(code: Code<'_>) -> bool {
-    PROBE.with_borrow(|probe| {
-        let codes = probe.as_ref().map(|probe| probe.codes.clone());
+    PROBE.with(|probe| {
+        let codes = probe.borrow().as_ref().map(|probe| probe.codes.clone());
         codes.is_some_and(|codes| list_items(codes.borrow()).any(|one| one == code.as_obj()))
     })
 }
@@ -46,7 +49,8 @@ pub fn start(codes: Obj<'_>, callback: Obj<'_>, null: Obj<'_>) -> Result<()> {
     if is_active() {
         return Err(error::runtime_error("somebody listens already"));
     }
-    PROBE.set(Some(Probe { codes: codes.own(), callback: callback.own(), null: null.own() }));
+    let probe = Probe { codes: codes.own(), callback: callback.own(), null: null.own() };
+    PROBE.with(|cell| cell.replace(Some(probe)));
     ACTIVE.set(true);
     tracer::listen_to(list_items(codes), true)
 }
@@ -54,7 +58,7 @@ pub fn start(codes: Obj<'_>, callback: Obj<'_>, null: Obj<'_>) -> Result<()> {
 /// Ends it.
 pub fn stop() -> Result<()> {
     ACTIVE.set(false);
-    let Some(probe) = PROBE.take() else { return Ok(()) };
+    let Some(probe) = PROBE.with(|cell| cell.take()) else { return Ok(()) };
     tracer::listen_to(list_items(probe.codes.borrow()), false)
 }
 
@@ -91,7 +95,7 @@ pub fn told<T: Told>(code: Code<'_>, table: &Table, offset: usize, frame: Option
         return T::go_on();
     }
     let result = tell(code, table, offset, frame);
-    ACTIVE.set(PROBE.with_borrow(Option::is_some));
+    ACTIVE.set(PROBE.with(|cell| cell.borrow().is_some()));
     if result.is_ok() { T::go_on() } else { T::raised() }
 }
 
@@ -101,8 +105,8 @@ fn tell(code: Code<'_>, table: &Table, offset: usize, frame: Option<Frame<'_>>) 
     if at.depth == code::UNKNOWN {
         return Ok(());
     }
-    let both = PROBE.with_borrow(|probe| {
-        probe.as_ref().map(|probe| (probe.callback.clone(), probe.null.clone()))
+    let both = PROBE.with(|probe| {
+        probe.borrow().as_ref().map(|probe| (probe.callback.clone(), probe.null.clone()))
     });
     let Some((callback, null)) = both else { return Ok(()) };
     let operands = frame.operands(at.depth).map(|operand| match operand {

@@ -19,7 +19,7 @@ use crate::runtime::session::is_traced;
 pub const BACKEND: &str = if cfg!(Py_3_12) { "monitoring" } else { "settrace" };
 
 /// Decides (once for each selection of files) whether this code is traced.
-fn traced(code: Code<'_>, table: &Table) -> bool {
+pub fn traced(code: Code<'_>, table: &Table) -> bool {
     let selection = SELECTION.get();
     if table.selection.get() != selection {
         table.selection.set(selection);
@@ -37,18 +37,18 @@ pub fn new_selection() {
     SELECTION.set(SELECTION.get() + 1);
 }
 
-fn site(table: &Table, offset: usize, op: Op) -> Site {
-    Site { code: table.id, offset: offset as u32, what: op.name() }
+fn site(table: &Table, offset: usize, opcode: u8) -> Site {
+    Site { code: table.id, offset: offset as u32, what: code::opcode_name(opcode) }
 }
 
 #[cfg(Py_3_12)]
 pub use monitoring::*;
 #[cfg(Py_3_12)]
 mod monitoring {
-    use std::cell::RefCell;
     use std::ffi::c_int;
     use std::sync::OnceLock;
 
+    use parking_lot::Mutex;
     use pyo3_ffi as ffi;
 
     use super::*;
@@ -67,10 +67,8 @@ mod monitoring {
 
     static MONITORING: OnceLock<Monitoring> = OnceLock::new();
 
-    thread_local! {
-        /// Code objects that have local events, to be cleared at the end.
-        static HOOKED: RefCell<Vec<Owned>> = const { RefCell::new(Vec::new()) };
-    }
+    /// Code objects that have local events, to be cleared at the end.
+    static HOOKED: Mutex<Vec<Owned>> = Mutex::new(Vec::new());
 
     /// Takes a free tool id and registers the callbacks, once.
     ///
@@ -176,7 +174,8 @@ mod monitoring {
     pub fn stop() -> Result<()> {
         let Some(monitoring) = MONITORING.get() else { return Ok(()) };
         let mut result = monitoring.call(&monitoring.set_events, None, 0);
-        for code in HOOKED.take() {
+        let hooked = std::mem::take(&mut *HOOKED.lock());
+        for code in hooked {
             result =
                 result.and(monitoring.call(&monitoring.set_local_events, Some(code.borrow()), 0));
         }
@@ -249,7 +248,7 @@ mod monitoring {
     fn hook(code: Code<'_>, table: &Table) -> Result<()> {
         let monitoring = MONITORING.get().expect("a callback implies it");
         code::remember(code, table.id);
-        HOOKED.with_borrow_mut(|hooked| hooked.push(code.as_obj().own()));
+        HOOKED.lock().push(code.as_obj().own());
         monitoring.call(&monitoring.set_local_events, Some(code.as_obj()), monitoring.instruction)
     }
 
@@ -272,7 +271,7 @@ mod monitoring {
             return probe::told(code, table, offset, Frame::current(code));
         }
         let Some(frame) = Frame::current(code) else { return nothing() };
-        let here = || site(table, offset, instruction.op);
+        let here = || site(table, offset, instruction.opcode);
         match session::instruction(instruction, code, frame, here) {
             Ok(()) => nothing(),
             Err(Raised) => std::ptr::null_mut(),
@@ -371,7 +370,7 @@ mod settrace {
                 if instruction.op == Op::Irrelevant {
                     return 0;
                 }
-                let here = || site(table, offset, instruction.op);
+                let here = || site(table, offset, instruction.opcode);
                 match session::instruction(instruction, code, running, here) {
                     Ok(()) => 0,
                     Err(Raised) => -1,

@@ -1,9 +1,12 @@
-//! The builtin types and interned names that are compared with by address.
+//! The builtin types that are told apart, by address.
 
 use std::sync::OnceLock;
 
 use pyo3_ffi as ffi;
+use rustc_hash::FxHashMap;
 
+use super::code;
+use super::error::{self, Result};
 use super::object::Owned;
 
 /// Addresses of the types that the observer tells apart.
@@ -17,25 +20,14 @@ pub struct Types {
     pub bytes: *mut ffi::PyTypeObject,
     pub none: *mut ffi::PyTypeObject,
     pub tuple: *mut ffi::PyTypeObject,
-    pub frozenset: *mut ffi::PyTypeObject,
-    pub list: *mut ffi::PyTypeObject,
-    pub dict: *mut ffi::PyTypeObject,
-    pub set: *mut ffi::PyTypeObject,
-    pub bytearray: *mut ffi::PyTypeObject,
-    pub slice: *mut ffi::PyTypeObject,
     pub ty: *mut ffi::PyTypeObject,
-    pub module: *mut ffi::PyTypeObject,
     pub function: *mut ffi::PyTypeObject,
     pub method: *mut ffi::PyTypeObject,
-    pub builtin: *mut ffi::PyTypeObject,
     pub method_descriptor: *mut ffi::PyTypeObject,
     pub member_descriptor: *mut ffi::PyTypeObject,
     pub getset_descriptor: *mut ffi::PyTypeObject,
     pub wrapper_descriptor: *mut ffi::PyTypeObject,
-    pub method_wrapper: *mut ffi::PyTypeObject,
-    pub property: *mut ffi::PyTypeObject,
     pub code: *mut ffi::PyTypeObject,
-    pub list_iterator: *mut ffi::PyTypeObject,
 }
 
 // SAFETY: addresses of static types; they are compared, and read with the GIL held.
@@ -43,54 +35,179 @@ unsafe impl Send for Types {}
 // SAFETY: as above.
 unsafe impl Sync for Types {}
 
-static TYPES: OnceLock<Types> = OnceLock::new();
+static TYPES: Types = Types {
+    int: &raw mut ffi::PyLong_Type,
+    bool: &raw mut ffi::PyBool_Type,
+    float: &raw mut ffi::PyFloat_Type,
+    str: &raw mut ffi::PyUnicode_Type,
+    bytes: &raw mut ffi::PyBytes_Type,
+    none: &raw mut NONE_TYPE,
+    tuple: &raw mut ffi::PyTuple_Type,
+    ty: &raw mut ffi::PyType_Type,
+    function: &raw mut ffi::PyFunction_Type,
+    method: &raw mut METHOD_TYPE,
+    method_descriptor: &raw mut ffi::PyMethodDescr_Type,
+    member_descriptor: &raw mut ffi::PyMemberDescr_Type,
+    getset_descriptor: &raw mut ffi::PyGetSetDescr_Type,
+    wrapper_descriptor: &raw mut ffi::PyWrapperDescr_Type,
+    code: &raw mut ffi::PyCode_Type,
+};
 
-/// The table; made at import.
-#[inline]
-pub fn types() -> &'static Types {
-    TYPES.get_or_init(make)
+unsafe extern "C" {
+    #[link_name = "_PyNone_Type"]
+    static mut NONE_TYPE: ffi::PyTypeObject;
+    #[link_name = "PyMethod_Type"]
+    static mut METHOD_TYPE: ffi::PyTypeObject;
 }
 
-fn make() -> Types {
-    // SAFETY: static types of the interpreter, only their addresses are taken.
-    unsafe {
-        let list_iterator = {
-            let list = Owned::from_new(ffi::PyList_New(0)).expect("an empty list");
-            let iter = Owned::from_new(ffi::PyObject_GetIter(list.borrow().as_ptr()));
-            ffi::Py_TYPE(iter.expect("an iterator").borrow().as_ptr())
-        };
-        let method_wrapper = {
-            let method =
-                Owned::from_new(ffi::PyObject_GetAttrString(ffi::Py_None(), c"__repr__".as_ptr()));
-            ffi::Py_TYPE(method.expect("None.__repr__").borrow().as_ptr())
-        };
-        Types {
-            int: &raw mut ffi::PyLong_Type,
-            bool: &raw mut ffi::PyBool_Type,
-            float: &raw mut ffi::PyFloat_Type,
-            str: &raw mut ffi::PyUnicode_Type,
-            bytes: &raw mut ffi::PyBytes_Type,
-            none: ffi::Py_TYPE(ffi::Py_None()),
-            tuple: &raw mut ffi::PyTuple_Type,
-            frozenset: &raw mut ffi::PyFrozenSet_Type,
-            list: &raw mut ffi::PyList_Type,
-            dict: &raw mut ffi::PyDict_Type,
-            set: &raw mut ffi::PySet_Type,
-            bytearray: &raw mut ffi::PyByteArray_Type,
-            slice: &raw mut ffi::PySlice_Type,
-            ty: &raw mut ffi::PyType_Type,
-            module: &raw mut ffi::PyModule_Type,
-            function: &raw mut ffi::PyFunction_Type,
-            method: super::callables::bound_method_type(),
-            builtin: &raw mut ffi::PyCFunction_Type,
-            method_descriptor: &raw mut ffi::PyMethodDescr_Type,
-            member_descriptor: &raw mut ffi::PyMemberDescr_Type,
-            getset_descriptor: &raw mut ffi::PyGetSetDescr_Type,
-            wrapper_descriptor: &raw mut ffi::PyWrapperDescr_Type,
-            method_wrapper,
-            property: &raw mut ffi::PyProperty_Type,
-            code: &raw mut ffi::PyCode_Type,
-            list_iterator,
+/// The table.
+#[inline]
+pub fn types() -> &'static Types {
+    &TYPES
+}
+
+/// What is special about a type without a place in [`Types`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Special {
+    /// A deque.
+    Deque,
+    /// Another mutable sequence, whose size is that of a variable-sized object:
+    /// bytearray, array.
+    Sequence,
+    /// A mutable object that is touched as a whole.
+    Opaque,
+    /// The iterator of a list, forwards or backwards.
+    ListIterator,
+    /// The iterator of a dict or of one of its views.
+    DictIterator,
+    /// The iterator of a set.
+    SetIterator,
+    /// The iterator of a deque, array or bytearray.
+    SequenceIterator,
+    /// An iterator with a state of its own, that may draw from others.
+    Iterator,
+    /// A generator or coroutine.
+    Generator,
+    /// `keys()`, `values()`, `items()` of a dict; a class's `__dict__`; a memoryview;
+    /// a ChainMap.
+    View,
+    /// A dict that makes the values of missing keys.
+    DefaultDict,
+    /// What lies between a memoryview and the object that it shows.
+    Buffer,
+    /// `functools.partial`.
+    Partial,
+    /// A special method of C code, bound to an object.
+    MethodWrapper,
+    /// `super()`.
+    Super,
+    /// Whose attributes are a thread's own.
+    ThreadLocal,
+}
+
+/// One line each: how to get the types of each kind.
+const SPECIALS: &[(Special, &std::ffi::CStr)] = &[
+    (Special::Deque, c"[__import__('collections').deque]"),
+    (Special::Sequence, c"[bytearray, __import__('array').array]"),
+    (
+        Special::Opaque,
+        c"(lambda c, w, i: [c.UserDict, c.UserList, w.WeakKeyDictionary, \
+           w.WeakValueDictionary, w.WeakSet, i.StringIO, i.BytesIO, \
+           __import__('_random').Random])(*map(__import__, ('collections', 'weakref', 'io')))",
+    ),
+    (Special::ListIterator, c"[type(iter([])), type(reversed([]))]"),
+    (
+        Special::DictIterator,
+        c"[type(iter(v)) for v in ({}, {}.values(), {}.items())] + \
+          [type(reversed(v)) for v in ({}, {}.values(), {}.items())]",
+    ),
+    (Special::SetIterator, c"[type(iter(set()))]"),
+    (
+        Special::SequenceIterator,
+        c"[type(f(t)) for t in (__import__('collections').deque(), bytearray(), \
+           __import__('array').array('b')) for f in (iter, reversed)] + [type(iter(memoryview(b'')))]",
+    ),
+    (
+        Special::Iterator,
+        c"[enumerate, zip, map, filter, reversed, type(iter(int, 0))] + \
+          [t for t in vars(__import__('itertools')).values() \
+           if type(t) is type and hasattr(t, '__next__')]",
+    ),
+    (
+        Special::Generator,
+        c"[getattr(__import__('types'), n) for n in \
+           ('GeneratorType', 'CoroutineType', 'AsyncGeneratorType')]",
+    ),
+    (
+        Special::View,
+        c"[type({}.keys()), type({}.values()), type({}.items()), type(vars(int)), memoryview, \
+           __import__('collections').ChainMap] + \
+          [type(getattr(__import__('collections').OrderedDict(), n)()) \
+           for n in ('keys', 'values', 'items')]",
+    ),
+    (Special::DefaultDict, c"[__import__('collections').defaultdict]"),
+    (Special::Buffer, c"[type(r) for r in __import__('gc').get_referents(memoryview(b''))]"),
+    (Special::Partial, c"[__import__('functools').partial]"),
+    (Special::MethodWrapper, c"[type(None.__repr__)]"),
+    (Special::Super, c"[super]"),
+    (Special::ThreadLocal, c"[__import__('_thread')._local]"),
+];
+
+static KINDS: OnceLock<FxHashMap<usize, Special>> = OnceLock::new();
+
+/// Looks the types of all kinds up. Called once, at import.
+pub fn init() -> Result<()> {
+    let mut kinds = FxHashMap::default();
+    for (special, expression) in SPECIALS {
+        let found = evaluate(expression)?;
+        for one in code::list_items(found.borrow()) {
+            // Ordinary classes among them live as long as the process.
+            std::mem::forget(one.own());
+            // `reversed` of an array is plain `reversed`: the first row that names it counts.
+            kinds.entry(one.address()).or_insert(*special);
         }
+    }
+    let _ = KINDS.set(kinds);
+    Ok(())
+}
+
+/// What is special about this type itself.
+#[inline]
+pub fn special(tp: *mut ffi::PyTypeObject) -> Option<Special> {
+    KINDS.get()?.get(&(tp as usize)).copied()
+}
+
+/// What is special about this type or one of its bases.
+#[inline]
+pub fn special_base(tp: *mut ffi::PyTypeObject) -> Option<Special> {
+    let mut next = tp;
+    while !next.is_null() {
+        if let Some(special) = special(next) {
+            return Some(special);
+        }
+        // SAFETY: a live type; its bases live as long as it does.
+        next = unsafe { (*next).tp_base };
+    }
+    None
+}
+
+/// `eval(expression)`.
+pub fn evaluate(expression: &std::ffi::CStr) -> Result<Owned> {
+    // SAFETY: NUL-terminated texts and live objects; new references or NULL.
+    unsafe {
+        let compiled = error::check(ffi::Py_CompileString(
+            expression.as_ptr(),
+            c"<frontrun>".as_ptr(),
+            ffi::Py_eval_input,
+        ))?;
+        let namespace = error::check(ffi::PyDict_New())?;
+        let builtins = code::import(c"builtins")?;
+        ffi::PyDict_SetItemString(
+            namespace.borrow().as_ptr(),
+            c"__builtins__".as_ptr(),
+            builtins.borrow().as_ptr(),
+        );
+        let namespace = namespace.borrow().as_ptr();
+        error::check(ffi::PyEval_EvalCode(compiled.borrow().as_ptr(), namespace, namespace))
     }
 }

@@ -1,12 +1,14 @@
 //! What known C functions do to their arguments: one table.
 //!
 //! A C function that the table does not know is taken to write every mutable
-//! container that it is given.
+//! container that it is given. So is a function in Python code that is not traced.
 
+use std::cell::RefCell;
 use std::ffi::CStr;
 use std::sync::OnceLock;
 
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 
 use super::instruction as on;
 use super::location::{Field, Sink, Touch};
@@ -19,7 +21,7 @@ use crate::interp::frame::Frame;
 use crate::interp::object::Obj;
 use crate::trace::Kind;
 
-/// What a C function does to its arguments (a method's object is the first).
+/// What a function does to its arguments (a method's object is the first).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Effect {
     /// Touches nothing shared, or is observed in another way.
@@ -28,23 +30,39 @@ enum Effect {
     ReadLength,
     /// Reads all of every argument.
     ReadAll,
-    /// Writes all of the first, reads all of the others.
+    /// Reads all of every argument, and of the containers in it: `==`, `repr`.
+    ReadDeep,
+    /// Iterates over every argument to its end.
+    Consume,
+    /// As `Consume`; some of the arguments are called.
+    CallEach,
+    /// Writes all of the first, iterates over the others.
     WriteFirst,
+    /// Writes all of the second.
+    WriteSecond,
     /// `list.append`.
     Append,
+    /// `list.extend`.
+    Extend,
+    /// `deque.appendleft`.
+    Prepend,
     /// `list.pop`.
-    ListPop,
+    PopLast,
+    /// `deque.popleft`.
+    PopFirst,
     /// `dict.get`.
     GetKey,
     /// `dict.setdefault`.
     SetDefault,
-    /// `dict.__setitem__`, `list.__setitem__`, `operator.setitem`.
-    SetItem,
-    /// `dict.__getitem__`, `operator.getitem`.
+    /// `x[key]`.
     GetItem,
-    /// `dict.pop`, `dict.__delitem__`.
-    DeleteKey,
-    /// `x.__contains__`, `operator.contains`.
+    /// `x[key] = value`.
+    SetItem,
+    /// `del x[key]`.
+    DeleteItem,
+    /// `dict.pop`.
+    PopKey,
+    /// `element in x`.
     Contains,
     /// `set.add`.
     AddElement,
@@ -52,16 +70,33 @@ enum Effect {
     RemoveElement,
     /// `getattr`, `hasattr`, `object.__getattribute__`.
     GetAttribute,
-    /// `setattr`, `object.__setattr__`.
+    /// `setattr`.
     SetAttribute,
-    /// `delattr`, `object.__delattr__`.
+    /// `delattr`.
     DeleteAttribute,
+    /// `object.__setattr__`.
+    SetPlainAttribute,
+    /// `object.__delattr__`.
+    DeletePlainAttribute,
+    /// `operator.attrgetter(…)(x)`.
+    GetAttributes,
+    /// Reads all attributes of the first: `copy.copy`.
+    ReadAttributes,
+    /// `vars`.
+    Vars,
+    /// `iter`.
+    Iterate,
     /// `next`.
     Next,
+    /// `generator.send`.
+    Resume,
+    /// Reads an object that is touched as a whole.
+    ReadState,
+    /// Writes an object that is touched as a whole, iterates over the others.
+    WriteState,
 }
 
 type Row = (&'static CStr, &'static CStr, &'static [(&'static CStr, Effect)]);
-
 /// Module, class (or nothing), and what its functions do.
 const TABLE: &[Row] = {
     use Effect::*;
@@ -70,25 +105,6 @@ const TABLE: &[Row] = {
             c"builtins",
             c"",
             &[
-                (c"len", ReadLength),
-                (c"bool", ReadLength),
-                (c"sorted", ReadAll),
-                (c"sum", ReadAll),
-                (c"min", ReadAll),
-                (c"max", ReadAll),
-                (c"any", ReadAll),
-                (c"all", ReadAll),
-                (c"list", ReadAll),
-                (c"tuple", ReadAll),
-                (c"set", ReadAll),
-                (c"frozenset", ReadAll),
-                (c"dict", ReadAll),
-                (c"repr", ReadAll),
-                (c"str", ReadAll),
-                (c"print", ReadAll),
-                (c"bytes", ReadAll),
-                (c"bytearray", ReadAll),
-                (c"iter", Nothing),
                 (c"enumerate", Nothing),
                 (c"zip", Nothing),
                 (c"map", Nothing),
@@ -100,11 +116,62 @@ const TABLE: &[Row] = {
                 (c"issubclass", Nothing),
                 (c"callable", Nothing),
                 (c"hash", Nothing),
+                (c"super", Nothing),
+                (c"object", Nothing),
+                (c"staticmethod", Nothing),
+                (c"classmethod", Nothing),
+                (c"property", Nothing),
+                (c"range", Nothing),
+                (c"slice", Nothing),
+                (c"memoryview", Nothing),
+                (c"globals", Nothing),
+                (c"locals", Nothing),
+                (c"format", Nothing),
+                (c"ascii", Nothing),
+                (c"breakpoint", Nothing),
+                (c"chr", Nothing),
+                (c"ord", Nothing),
+                (c"bin", Nothing),
+                (c"hex", Nothing),
+                (c"oct", Nothing),
+                (c"open", Nothing),
+                (c"input", Nothing),
+                (c"compile", Nothing),
+                (c"eval", Nothing),
+                (c"exec", Nothing),
+                (c"__import__", Nothing),
+                (c"__build_class__", Nothing),
+                (c"abs", Nothing),
+                (c"round", Nothing),
+                (c"pow", Nothing),
+                (c"divmod", Nothing),
+                (c"len", ReadLength),
+                (c"bool", ReadLength),
+                (c"iter", Iterate),
+                (c"aiter", Iterate),
+                (c"sum", Consume),
+                (c"any", Consume),
+                (c"all", Consume),
+                (c"list", Consume),
+                (c"tuple", Consume),
+                (c"set", Consume),
+                (c"frozenset", Consume),
+                (c"dict", Consume),
+                (c"bytes", Consume),
+                (c"bytearray", Consume),
+                (c"sorted", CallEach),
+                (c"min", CallEach),
+                (c"max", CallEach),
+                (c"repr", ReadDeep),
+                (c"str", ReadDeep),
+                (c"print", ReadDeep),
                 (c"getattr", GetAttribute),
                 (c"hasattr", GetAttribute),
                 (c"setattr", SetAttribute),
                 (c"delattr", DeleteAttribute),
+                (c"vars", Vars),
                 (c"next", Next),
+                (c"anext", Next),
             ],
         ),
         (
@@ -112,33 +179,68 @@ const TABLE: &[Row] = {
             c"object",
             &[
                 (c"__getattribute__", GetAttribute),
-                (c"__setattr__", SetAttribute),
-                (c"__delattr__", DeleteAttribute),
+                (c"__setattr__", SetPlainAttribute),
+                (c"__delattr__", DeletePlainAttribute),
+                (c"__init__", Nothing),
+                (c"__new__", Nothing),
+                (c"__hash__", Nothing),
+                (c"__init_subclass__", Nothing),
+                (c"__class__", Nothing),
+                (c"__reduce_ex__", Nothing),
+                (c"__eq__", ReadAll),
+                (c"__ne__", ReadAll),
             ],
         ),
+        (
+            c"builtins",
+            c"type",
+            &[
+                (c"__getattribute__", GetAttribute),
+                (c"__setattr__", SetAttribute),
+                (c"__delattr__", DeleteAttribute),
+                (c"__call__", Nothing),
+                (c"__new__", Nothing),
+                (c"__init__", Nothing),
+                (c"mro", Nothing),
+            ],
+        ),
+        (c"types", c"ModuleType", &[(c"__getattribute__", GetAttribute)]),
         (
             c"builtins",
             c"list",
             &[
                 (c"append", Append),
-                (c"pop", ListPop),
-                (c"extend", WriteFirst),
+                (c"pop", PopLast),
+                (c"extend", Extend),
+                (c"__iadd__", Extend),
                 (c"insert", WriteFirst),
                 (c"remove", WriteFirst),
                 (c"clear", WriteFirst),
                 (c"sort", WriteFirst),
                 (c"reverse", WriteFirst),
+                (c"__init__", WriteFirst),
+                (c"__imul__", WriteFirst),
                 (c"index", ReadAll),
                 (c"count", ReadAll),
                 (c"copy", ReadAll),
+                (c"__add__", ReadAll),
+                (c"__mul__", ReadAll),
+                (c"__rmul__", ReadAll),
                 (c"__len__", ReadLength),
-                (c"__contains__", ReadAll),
+                (c"__contains__", Consume),
                 (c"__getitem__", GetItem),
                 (c"__setitem__", SetItem),
-                (c"__delitem__", WriteFirst),
-                (c"__iadd__", WriteFirst),
-                (c"__iter__", Nothing),
+                (c"__delitem__", DeleteItem),
+                (c"__new__", Nothing),
                 (c"__reversed__", Nothing),
+                (c"__iter__", Iterate),
+                (c"__eq__", ReadDeep),
+                (c"__ne__", ReadDeep),
+                (c"__lt__", ReadDeep),
+                (c"__le__", ReadDeep),
+                (c"__gt__", ReadDeep),
+                (c"__ge__", ReadDeep),
+                (c"__repr__", ReadDeep),
             ],
         ),
         (
@@ -147,20 +249,30 @@ const TABLE: &[Row] = {
             &[
                 (c"get", GetKey),
                 (c"setdefault", SetDefault),
-                (c"pop", DeleteKey),
+                (c"pop", PopKey),
                 (c"popitem", WriteFirst),
                 (c"clear", WriteFirst),
                 (c"update", WriteFirst),
+                (c"__init__", WriteFirst),
+                (c"__ior__", WriteFirst),
                 (c"copy", ReadAll),
+                (c"__or__", ReadAll),
+                (c"__ror__", ReadAll),
                 (c"keys", Nothing),
                 (c"values", Nothing),
                 (c"items", Nothing),
+                (c"__new__", Nothing),
+                (c"fromkeys", Consume),
                 (c"__len__", ReadLength),
                 (c"__contains__", Contains),
                 (c"__getitem__", GetItem),
                 (c"__setitem__", SetItem),
-                (c"__delitem__", DeleteKey),
-                (c"__iter__", Nothing),
+                (c"__delitem__", DeleteItem),
+                (c"__iter__", Iterate),
+                (c"__reversed__", Iterate),
+                (c"__eq__", ReadDeep),
+                (c"__ne__", ReadDeep),
+                (c"__repr__", ReadDeep),
             ],
         ),
         (
@@ -176,24 +288,789 @@ const TABLE: &[Row] = {
                 (c"difference_update", WriteFirst),
                 (c"intersection_update", WriteFirst),
                 (c"symmetric_difference_update", WriteFirst),
-                (c"copy", ReadAll),
-                (c"union", ReadAll),
-                (c"intersection", ReadAll),
-                (c"difference", ReadAll),
-                (c"symmetric_difference", ReadAll),
-                (c"isdisjoint", ReadAll),
-                (c"issubset", ReadAll),
-                (c"issuperset", ReadAll),
+                (c"__init__", WriteFirst),
+                (c"__ior__", WriteFirst),
+                (c"__iand__", WriteFirst),
+                (c"__isub__", WriteFirst),
+                (c"__ixor__", WriteFirst),
+                (c"copy", Consume),
+                (c"union", Consume),
+                (c"intersection", Consume),
+                (c"difference", Consume),
+                (c"symmetric_difference", Consume),
+                (c"isdisjoint", Consume),
+                (c"issubset", Consume),
+                (c"issuperset", Consume),
+                (c"__or__", Consume),
+                (c"__and__", Consume),
+                (c"__sub__", Consume),
+                (c"__xor__", Consume),
                 (c"__len__", ReadLength),
                 (c"__contains__", Contains),
+                (c"__iter__", Iterate),
+                (c"__eq__", ReadAll),
+                (c"__ne__", ReadAll),
+                (c"__lt__", ReadAll),
+                (c"__le__", ReadAll),
+                (c"__gt__", ReadAll),
+                (c"__ge__", ReadAll),
+                (c"__repr__", ReadAll),
+            ],
+        ),
+        (
+            c"builtins",
+            c"str",
+            &[
+                (c"join", Consume),
+                (c"format", ReadDeep),
+                (c"format_map", ReadDeep),
+                (c"__mod__", ReadDeep),
+            ],
+        ),
+        (c"builtins", c"bytes", &[(c"join", Consume)]),
+        (
+            c"builtins",
+            c"bytearray",
+            &[
+                (c"append", Append),
+                (c"pop", PopLast),
+                (c"extend", Extend),
+                (c"__iadd__", Extend),
+                (c"insert", WriteFirst),
+                (c"remove", WriteFirst),
+                (c"clear", WriteFirst),
+                (c"reverse", WriteFirst),
+                (c"__imul__", WriteFirst),
+                (c"__init__", WriteFirst),
+                (c"copy", ReadAll),
+                (c"count", ReadAll),
+                (c"find", ReadAll),
+                (c"index", ReadAll),
+                (c"rfind", ReadAll),
+                (c"rindex", ReadAll),
+                (c"decode", ReadAll),
+                (c"hex", ReadAll),
+                (c"join", ReadAll),
+                (c"startswith", ReadAll),
+                (c"endswith", ReadAll),
+                (c"split", ReadAll),
+                (c"rsplit", ReadAll),
+                (c"strip", ReadAll),
+                (c"lstrip", ReadAll),
+                (c"rstrip", ReadAll),
+                (c"replace", ReadAll),
+                (c"translate", ReadAll),
+                (c"partition", ReadAll),
+                (c"rpartition", ReadAll),
+                (c"upper", ReadAll),
+                (c"lower", ReadAll),
+                (c"title", ReadAll),
+                (c"capitalize", ReadAll),
+                (c"swapcase", ReadAll),
+                (c"isalnum", ReadAll),
+                (c"isalpha", ReadAll),
+                (c"isdigit", ReadAll),
+                (c"islower", ReadAll),
+                (c"isupper", ReadAll),
+                (c"isspace", ReadAll),
+                (c"center", ReadAll),
+                (c"ljust", ReadAll),
+                (c"rjust", ReadAll),
+                (c"zfill", ReadAll),
+                (c"expandtabs", ReadAll),
+                (c"splitlines", ReadAll),
+                (c"__add__", ReadAll),
+                (c"__mul__", ReadAll),
+                (c"__eq__", ReadAll),
+                (c"__ne__", ReadAll),
+                (c"__lt__", ReadAll),
+                (c"__le__", ReadAll),
+                (c"__gt__", ReadAll),
+                (c"__ge__", ReadAll),
+                (c"__contains__", ReadAll),
+                (c"__repr__", ReadAll),
+                (c"__str__", ReadAll),
+                (c"__len__", ReadLength),
+                (c"__getitem__", GetItem),
+                (c"__setitem__", SetItem),
+                (c"__delitem__", DeleteItem),
                 (c"__iter__", Nothing),
             ],
         ),
-        (c"builtins", c"str", &[(c"join", ReadAll), (c"format", ReadAll)]),
+        (
+            c"builtins",
+            c"memoryview",
+            &[
+                (c"tobytes", ReadAll),
+                (c"tolist", ReadAll),
+                (c"hex", ReadAll),
+                (c"__eq__", ReadAll),
+                (c"__ne__", ReadAll),
+                (c"__len__", Nothing),
+                (c"release", Nothing),
+                (c"cast", Nothing),
+                (c"toreadonly", Nothing),
+                (c"__enter__", Nothing),
+                (c"__exit__", Nothing),
+                (c"__getitem__", GetItem),
+                (c"__setitem__", SetItem),
+            ],
+        ),
+        (c"builtins", c"enumerate", &[(c"__next__", Next)]),
+        (c"builtins", c"zip", &[(c"__next__", Next)]),
+        (c"builtins", c"map", &[(c"__next__", Next)]),
+        (c"builtins", c"filter", &[(c"__next__", Next)]),
+        (c"builtins", c"reversed", &[(c"__next__", Next)]),
+        (
+            c"types",
+            c"GeneratorType",
+            &[(c"send", Resume), (c"throw", Resume), (c"close", Resume), (c"__next__", Resume)],
+        ),
+        (c"types", c"CoroutineType", &[(c"send", Resume), (c"throw", Resume), (c"close", Resume)]),
+        (
+            c"types",
+            c"MappingProxyType",
+            &[
+                (c"get", GetKey),
+                (c"__getitem__", GetItem),
+                (c"copy", ReadAll),
+                (c"keys", Nothing),
+                (c"values", Nothing),
+                (c"items", Nothing),
+            ],
+        ),
+        (
+            c"collections",
+            c"deque",
+            &[
+                (c"append", Append),
+                (c"appendleft", Prepend),
+                (c"extendleft", Prepend),
+                (c"pop", PopLast),
+                (c"popleft", PopFirst),
+                (c"extend", Extend),
+                (c"__iadd__", Extend),
+                (c"insert", WriteFirst),
+                (c"remove", WriteFirst),
+                (c"clear", WriteFirst),
+                (c"reverse", WriteFirst),
+                (c"rotate", WriteFirst),
+                (c"__init__", WriteFirst),
+                (c"__imul__", WriteFirst),
+                (c"index", ReadAll),
+                (c"count", ReadAll),
+                (c"copy", ReadAll),
+                (c"__copy__", ReadAll),
+                (c"__add__", ReadAll),
+                (c"__mul__", ReadAll),
+                (c"__eq__", ReadAll),
+                (c"__ne__", ReadAll),
+                (c"__lt__", ReadAll),
+                (c"__le__", ReadAll),
+                (c"__gt__", ReadAll),
+                (c"__ge__", ReadAll),
+                (c"__repr__", ReadAll),
+                (c"__len__", ReadLength),
+                (c"__contains__", Consume),
+                (c"__getitem__", GetItem),
+                (c"__setitem__", SetItem),
+                (c"__delitem__", DeleteItem),
+                (c"__iter__", Iterate),
+                (c"__reversed__", Iterate),
+            ],
+        ),
+        (
+            c"collections",
+            c"OrderedDict",
+            &[
+                (c"setdefault", SetDefault),
+                (c"pop", PopKey),
+                (c"popitem", WriteFirst),
+                (c"clear", WriteFirst),
+                (c"update", WriteFirst),
+                (c"move_to_end", WriteFirst),
+                (c"__init__", WriteFirst),
+                (c"__ior__", WriteFirst),
+                (c"copy", ReadAll),
+                (c"__or__", ReadAll),
+                (c"__ror__", ReadAll),
+                (c"keys", Nothing),
+                (c"values", Nothing),
+                (c"items", Nothing),
+                (c"__setitem__", SetItem),
+                (c"__delitem__", DeleteItem),
+                (c"__iter__", Iterate),
+                (c"__reversed__", Iterate),
+                (c"__eq__", ReadDeep),
+                (c"__ne__", ReadDeep),
+                (c"__repr__", ReadDeep),
+            ],
+        ),
+        (
+            c"collections",
+            c"defaultdict",
+            &[
+                (c"copy", ReadAll),
+                (c"__copy__", ReadAll),
+                (c"__or__", ReadAll),
+                (c"__ror__", ReadAll),
+                (c"__missing__", SetDefault),
+                (c"__init__", WriteFirst),
+                (c"__ior__", WriteFirst),
+                (c"__repr__", ReadDeep),
+            ],
+        ),
+        (
+            c"collections",
+            c"Counter",
+            &[
+                (c"update", WriteFirst),
+                (c"subtract", WriteFirst),
+                (c"__init__", WriteFirst),
+                (c"__iadd__", WriteFirst),
+                (c"__isub__", WriteFirst),
+                (c"__iand__", WriteFirst),
+                (c"__ior__", WriteFirst),
+                (c"most_common", ReadAll),
+                (c"elements", ReadAll),
+                (c"total", ReadAll),
+                (c"copy", ReadAll),
+                (c"__add__", ReadAll),
+                (c"__sub__", ReadAll),
+                (c"__and__", ReadAll),
+                (c"__or__", ReadAll),
+                (c"__eq__", ReadAll),
+                (c"__ne__", ReadAll),
+                (c"__repr__", ReadAll),
+                (c"__delitem__", DeleteItem),
+                (c"__missing__", Nothing),
+                (c"__new__", Nothing),
+            ],
+        ),
+        (
+            c"collections",
+            c"ChainMap",
+            &[
+                (c"__len__", ReadAll),
+                (c"__iter__", ReadAll),
+                (c"__contains__", ReadAll),
+                (c"__bool__", ReadAll),
+                (c"copy", ReadAll),
+                (c"__copy__", ReadAll),
+                (c"new_child", ReadAll),
+                (c"keys", ReadAll),
+                (c"values", ReadAll),
+                (c"items", ReadAll),
+                (c"get", GetKey),
+                (c"__getitem__", GetItem),
+                (c"__setitem__", SetItem),
+                (c"pop", WriteFirst),
+                (c"popitem", WriteFirst),
+                (c"clear", WriteFirst),
+                (c"update", WriteFirst),
+                (c"setdefault", WriteFirst),
+                (c"__delitem__", WriteFirst),
+                (c"__init__", Nothing),
+            ],
+        ),
+        (
+            c"collections.abc",
+            c"MutableMapping",
+            &[
+                (c"pop", WriteFirst),
+                (c"popitem", WriteFirst),
+                (c"clear", WriteFirst),
+                (c"update", WriteFirst),
+                (c"setdefault", WriteFirst),
+            ],
+        ),
+        (
+            c"collections.abc",
+            c"Mapping",
+            &[
+                (c"get", GetKey),
+                (c"keys", ReadAll),
+                (c"values", ReadAll),
+                (c"items", ReadAll),
+                (c"__contains__", ReadAll),
+                (c"__eq__", ReadAll),
+            ],
+        ),
+        (
+            c"collections",
+            c"UserDict",
+            &[
+                (c"__len__", ReadState),
+                (c"__getitem__", ReadState),
+                (c"__contains__", ReadState),
+                (c"__iter__", ReadState),
+                (c"copy", ReadState),
+                (c"get", ReadState),
+                (c"__setitem__", WriteState),
+                (c"__delitem__", WriteState),
+                (c"__init__", Nothing),
+            ],
+        ),
+        (
+            c"collections",
+            c"UserList",
+            &[
+                (c"__len__", ReadState),
+                (c"__getitem__", ReadState),
+                (c"__contains__", ReadState),
+                (c"count", ReadState),
+                (c"index", ReadState),
+                (c"copy", ReadState),
+                (c"append", WriteState),
+                (c"extend", WriteState),
+                (c"insert", WriteState),
+                (c"pop", WriteState),
+                (c"remove", WriteState),
+                (c"clear", WriteState),
+                (c"sort", WriteState),
+                (c"reverse", WriteState),
+                (c"__setitem__", WriteState),
+                (c"__delitem__", WriteState),
+                (c"__iadd__", WriteState),
+                (c"__init__", Nothing),
+            ],
+        ),
+        (
+            c"weakref",
+            c"WeakValueDictionary",
+            &[
+                (c"get", ReadState),
+                (c"__getitem__", ReadState),
+                (c"__contains__", ReadState),
+                (c"__len__", ReadState),
+                (c"keys", ReadState),
+                (c"values", ReadState),
+                (c"items", ReadState),
+                (c"copy", ReadState),
+                (c"valuerefs", ReadState),
+                (c"itervaluerefs", ReadState),
+                (c"__setitem__", WriteState),
+                (c"__delitem__", WriteState),
+                (c"pop", WriteState),
+                (c"popitem", WriteState),
+                (c"setdefault", WriteState),
+                (c"update", WriteState),
+                (c"__init__", Nothing),
+            ],
+        ),
+        (
+            c"weakref",
+            c"WeakKeyDictionary",
+            &[
+                (c"get", ReadState),
+                (c"__getitem__", ReadState),
+                (c"__contains__", ReadState),
+                (c"__len__", ReadState),
+                (c"keys", ReadState),
+                (c"values", ReadState),
+                (c"items", ReadState),
+                (c"copy", ReadState),
+                (c"keyrefs", ReadState),
+                (c"__setitem__", WriteState),
+                (c"__delitem__", WriteState),
+                (c"pop", WriteState),
+                (c"popitem", WriteState),
+                (c"setdefault", WriteState),
+                (c"update", WriteState),
+                (c"__init__", Nothing),
+            ],
+        ),
+        (
+            c"weakref",
+            c"WeakSet",
+            &[
+                (c"__contains__", ReadState),
+                (c"__len__", ReadState),
+                (c"copy", ReadState),
+                (c"union", ReadState),
+                (c"difference", ReadState),
+                (c"intersection", ReadState),
+                (c"issubset", ReadState),
+                (c"issuperset", ReadState),
+                (c"isdisjoint", ReadState),
+                (c"add", WriteState),
+                (c"discard", WriteState),
+                (c"remove", WriteState),
+                (c"pop", WriteState),
+                (c"clear", WriteState),
+                (c"update", WriteState),
+                (c"difference_update", WriteState),
+                (c"intersection_update", WriteState),
+                (c"symmetric_difference_update", WriteState),
+                (c"__init__", Nothing),
+            ],
+        ),
+        (
+            c"weakref",
+            c"",
+            &[
+                (c"ref", Nothing),
+                (c"proxy", Nothing),
+                (c"getweakrefcount", Nothing),
+                (c"getweakrefs", Nothing),
+            ],
+        ),
+        (
+            c"array",
+            c"array",
+            &[
+                (c"append", Append),
+                (c"pop", PopLast),
+                (c"extend", Extend),
+                (c"__iadd__", Extend),
+                (c"fromlist", Extend),
+                (c"frombytes", Extend),
+                (c"insert", WriteFirst),
+                (c"remove", WriteFirst),
+                (c"reverse", WriteFirst),
+                (c"byteswap", WriteFirst),
+                (c"fromfile", WriteFirst),
+                (c"fromunicode", WriteFirst),
+                (c"__imul__", WriteFirst),
+                (c"clear", WriteFirst),
+                (c"index", ReadAll),
+                (c"count", ReadAll),
+                (c"tolist", ReadAll),
+                (c"tobytes", ReadAll),
+                (c"tounicode", ReadAll),
+                (c"tofile", ReadAll),
+                (c"buffer_info", ReadAll),
+                (c"__copy__", ReadAll),
+                (c"__deepcopy__", ReadAll),
+                (c"__add__", ReadAll),
+                (c"__mul__", ReadAll),
+                (c"__eq__", ReadAll),
+                (c"__ne__", ReadAll),
+                (c"__lt__", ReadAll),
+                (c"__le__", ReadAll),
+                (c"__gt__", ReadAll),
+                (c"__ge__", ReadAll),
+                (c"__repr__", ReadAll),
+                (c"__len__", ReadLength),
+                (c"__contains__", Consume),
+                (c"__getitem__", GetItem),
+                (c"__setitem__", SetItem),
+                (c"__delitem__", DeleteItem),
+                (c"__iter__", Nothing),
+            ],
+        ),
+        (
+            c"io",
+            c"StringIO",
+            &[
+                (c"getvalue", ReadState),
+                (c"tell", ReadState),
+                (c"closed", ReadState),
+                (c"readable", ReadState),
+                (c"writable", ReadState),
+                (c"seekable", ReadState),
+                (c"write", WriteState),
+                (c"writelines", WriteState),
+                (c"read", WriteState),
+                (c"readline", WriteState),
+                (c"readlines", WriteState),
+                (c"seek", WriteState),
+                (c"truncate", WriteState),
+                (c"close", WriteState),
+                (c"__next__", WriteState),
+            ],
+        ),
+        (
+            c"io",
+            c"BytesIO",
+            &[
+                (c"getvalue", ReadState),
+                (c"tell", ReadState),
+                (c"readable", ReadState),
+                (c"writable", ReadState),
+                (c"seekable", ReadState),
+                (c"getbuffer", ReadState),
+                (c"write", WriteState),
+                (c"writelines", WriteState),
+                (c"read", WriteState),
+                (c"read1", WriteState),
+                (c"readinto", WriteState),
+                (c"readline", WriteState),
+                (c"readlines", WriteState),
+                (c"seek", WriteState),
+                (c"truncate", WriteState),
+                (c"close", WriteState),
+                (c"__next__", WriteState),
+            ],
+        ),
+        (
+            c"_random",
+            c"Random",
+            &[
+                (c"random", WriteState),
+                (c"seed", WriteState),
+                (c"getrandbits", WriteState),
+                (c"setstate", WriteState),
+                (c"getstate", ReadState),
+            ],
+        ),
+        (
+            c"functools",
+            c"",
+            &[
+                (c"reduce", CallEach),
+                (c"partial", Nothing),
+                (c"cmp_to_key", Nothing),
+                (c"wraps", Nothing),
+                (c"update_wrapper", Nothing),
+                (c"lru_cache", Nothing),
+                (c"cache", Nothing),
+                (c"cached_property", Nothing),
+            ],
+        ),
+        (
+            c"_operator",
+            c"",
+            &[
+                (c"getitem", GetItem),
+                (c"setitem", SetItem),
+                (c"delitem", DeleteItem),
+                (c"contains", Contains),
+                (c"truth", ReadLength),
+                (c"not_", ReadLength),
+                (c"length_hint", ReadLength),
+                (c"iadd", Extend),
+                (c"iconcat", Extend),
+                (c"ior", WriteFirst),
+                (c"iand", WriteFirst),
+                (c"ixor", WriteFirst),
+                (c"isub", WriteFirst),
+                (c"imul", WriteFirst),
+                (c"eq", ReadDeep),
+                (c"ne", ReadDeep),
+                (c"lt", ReadDeep),
+                (c"le", ReadDeep),
+                (c"gt", ReadDeep),
+                (c"ge", ReadDeep),
+                (c"add", ReadAll),
+                (c"concat", ReadAll),
+                (c"mul", ReadAll),
+                (c"or_", ReadAll),
+                (c"and_", ReadAll),
+                (c"xor", ReadAll),
+                (c"sub", ReadAll),
+                (c"mod", ReadAll),
+                (c"countOf", ReadAll),
+                (c"indexOf", ReadAll),
+                (c"is_", Nothing),
+                (c"is_not", Nothing),
+                (c"itemgetter", Nothing),
+                (c"attrgetter", Nothing),
+                (c"methodcaller", Nothing),
+                (c"index", Nothing),
+                (c"ifloordiv", Nothing),
+                (c"itruediv", Nothing),
+                (c"ipow", Nothing),
+                (c"ilshift", Nothing),
+                (c"irshift", Nothing),
+                (c"imod", Nothing),
+                (c"imatmul", Nothing),
+            ],
+        ),
+        (
+            c"heapq",
+            c"",
+            &[
+                (c"heappush", WriteFirst),
+                (c"heappop", WriteFirst),
+                (c"heapify", WriteFirst),
+                (c"heapreplace", WriteFirst),
+                (c"heappushpop", WriteFirst),
+                (c"heappush_max", WriteFirst),
+                (c"heappop_max", WriteFirst),
+                (c"heapify_max", WriteFirst),
+                (c"heapreplace_max", WriteFirst),
+                (c"heappushpop_max", WriteFirst),
+                (c"_heappop_max", WriteFirst),
+                (c"_heapify_max", WriteFirst),
+                (c"_heapreplace_max", WriteFirst),
+                (c"nlargest", CallEach),
+                (c"nsmallest", CallEach),
+                (c"merge", Nothing),
+            ],
+        ),
+        (
+            c"bisect",
+            c"",
+            &[
+                (c"bisect", ReadAll),
+                (c"bisect_left", ReadAll),
+                (c"bisect_right", ReadAll),
+                (c"insort", WriteFirst),
+                (c"insort_left", WriteFirst),
+                (c"insort_right", WriteFirst),
+            ],
+        ),
+        (
+            c"copy",
+            c"",
+            &[
+                (c"copy", ReadAttributes),
+                (c"deepcopy", ReadAttributes),
+                (c"replace", ReadAttributes),
+            ],
+        ),
+        (c"json", c"", &[(c"dumps", ReadDeep), (c"dump", ReadDeep)]),
+        (c"pprint", c"", &[(c"pformat", ReadDeep), (c"pprint", ReadDeep)]),
+        (c"pickle", c"", &[(c"dumps", ReadAttributes)]),
+        (
+            c"dataclasses",
+            c"",
+            &[
+                (c"asdict", ReadAttributes),
+                (c"astuple", ReadAttributes),
+                (c"replace", ReadAttributes),
+                (c"fields", Nothing),
+                (c"is_dataclass", Nothing),
+            ],
+        ),
+        (
+            c"statistics",
+            c"",
+            &[
+                (c"mean", Consume),
+                (c"fmean", Consume),
+                (c"median", Consume),
+                (c"mode", Consume),
+                (c"stdev", Consume),
+                (c"pstdev", Consume),
+                (c"variance", Consume),
+                (c"pvariance", Consume),
+            ],
+        ),
+        (
+            c"math",
+            c"",
+            &[(c"fsum", Consume), (c"prod", Consume), (c"dist", Consume), (c"sumprod", Consume)],
+        ),
+        (
+            c"_thread",
+            c"",
+            &[
+                (c"start_new_thread", Nothing),
+                (c"start_joinable_thread", Nothing),
+                (c"get_ident", Nothing),
+                (c"allocate_lock", Nothing),
+            ],
+        ),
+        (c"_collections", c"", &[(c"_count_elements", WriteFirst)]),
+        (
+            c"gc",
+            c"",
+            &[
+                (c"collect", Nothing),
+                (c"get_referents", Nothing),
+                (c"get_referrers", Nothing),
+                (c"is_tracked", Nothing),
+            ],
+        ),
+        (
+            c"sys",
+            c"",
+            &[
+                (c"getrefcount", Nothing),
+                (c"getsizeof", Nothing),
+                (c"_getframe", Nothing),
+                (c"intern", Nothing),
+            ],
+        ),
+        (
+            c"inspect",
+            c"",
+            &[
+                (c"signature", Nothing),
+                (c"isfunction", Nothing),
+                (c"isclass", Nothing),
+                (c"ismethod", Nothing),
+                (c"iscoroutinefunction", Nothing),
+                (c"getsource", Nothing),
+            ],
+        ),
+        (
+            c"itertools",
+            c"",
+            &[
+                (c"accumulate", Nothing),
+                (c"batched", Nothing),
+                (c"chain", Nothing),
+                (c"combinations", Consume),
+                (c"combinations_with_replacement", Consume),
+                (c"compress", Nothing),
+                (c"count", Nothing),
+                (c"cycle", Nothing),
+                (c"dropwhile", Nothing),
+                (c"filterfalse", Nothing),
+                (c"groupby", Nothing),
+                (c"islice", Nothing),
+                (c"pairwise", Nothing),
+                (c"permutations", Consume),
+                (c"product", Consume),
+                (c"repeat", Nothing),
+                (c"starmap", Nothing),
+                (c"takewhile", Nothing),
+                (c"zip_longest", Nothing),
+            ],
+        ),
+        (c"itertools", c"accumulate", &[(c"__next__", Next)]),
+        (c"itertools", c"batched", &[(c"__next__", Next)]),
+        (c"itertools", c"chain", &[(c"__next__", Next)]),
+        (c"itertools", c"combinations", &[(c"__next__", Next)]),
+        (c"itertools", c"combinations_with_replacement", &[(c"__next__", Next)]),
+        (c"itertools", c"compress", &[(c"__next__", Next)]),
+        (c"itertools", c"count", &[(c"__next__", Next)]),
+        (c"itertools", c"cycle", &[(c"__next__", Next)]),
+        (c"itertools", c"dropwhile", &[(c"__next__", Next)]),
+        (c"itertools", c"filterfalse", &[(c"__next__", Next)]),
+        (c"itertools", c"groupby", &[(c"__next__", Next)]),
+        (c"itertools", c"islice", &[(c"__next__", Next)]),
+        (c"itertools", c"pairwise", &[(c"__next__", Next)]),
+        (c"itertools", c"permutations", &[(c"__next__", Next)]),
+        (c"itertools", c"product", &[(c"__next__", Next)]),
+        (c"itertools", c"repeat", &[(c"__next__", Next)]),
+        (c"itertools", c"starmap", &[(c"__next__", Next)]),
+        (c"itertools", c"takewhile", &[(c"__next__", Next)]),
+        (c"itertools", c"zip_longest", &[(c"__next__", Next)]),
+        (c"itertools", c"tee", &[(c"__next__", Next)]),
+        (
+            c"random",
+            c"Random",
+            &[
+                (c"shuffle", WriteSecond),
+                (c"choice", Consume),
+                (c"choices", Consume),
+                (c"sample", Consume),
+            ],
+        ),
     ]
 };
 
+/// Classes of `operator` whose instances are called.
+const INSTANCES: &[(&CStr, Effect)] = &[
+    (c"itemgetter", Effect::ReadAll),
+    (c"attrgetter", Effect::GetAttributes),
+    (c"methodcaller", Effect::WriteSecond),
+];
+
+/// Tells the calls of an instance from those of its class.
+const INSTANCE: usize = 1;
+
 static EFFECTS: OnceLock<FxHashMap<usize, Effect>> = OnceLock::new();
+
+thread_local! {
+    /// Functions that the table does not know, and that were given a container:
+    /// how often, by address.
+    static UNKNOWN: RefCell<FxHashMap<usize, (String, u64)>> = RefCell::default();
+}
 
 /// Looks the functions of the table up. Called once, at import.
 pub fn init() -> Result<()> {
@@ -205,113 +1082,280 @@ pub fn init() -> Result<()> {
             }
         }
     }
+    for (class, effect) in INSTANCES {
+        if let Some(address) = callables::definition(c"operator", c"", class)? {
+            effects.insert(address ^ INSTANCE, *effect);
+        }
+    }
     let _ = EFFECTS.set(effects);
     Ok(())
 }
 
-/// At most this many arguments of a call are looked at.
-const MOST_ARGUMENTS: usize = 16;
+fn effect_of(definition: usize) -> Option<Effect> {
+    EFFECTS.get().and_then(|effects| effects.get(&definition)).copied()
+}
+
+/// Calls of functions that the table does not know, with a container among the
+/// arguments: each was taken to write it. Names and numbers, then forgotten.
+pub fn take_unknown() -> Vec<(String, u64)> {
+    UNKNOWN.take().into_values().collect()
+}
+
+/// The positional and other arguments of a call, first to last.
+type Arguments<'a> = SmallVec<[Obj<'a>; 8]>;
 
 /// The accesses of a call instruction.
 pub fn observe<'a>(instruction: Instruction, frame: Frame<'a>, sink: &mut impl Sink<'a>) {
-    let depth = instruction.depth;
-    let count = instruction.arg as usize;
+    let (depth, count) = (instruction.depth, instruction.arg as usize);
     let operand = |from_top| frame.operand(depth, from_top).object();
-    let mut arguments = [None::<Obj<'a>>; MOST_ARGUMENTS];
-    let mut len = 0;
-    let mut push = |object: Option<Obj<'a>>| {
-        if len < MOST_ARGUMENTS && object.is_some() {
-            arguments[len] = object;
-            len += 1;
+    if instruction.op == Op::CallFunctionEx {
+        // 3.14+ always has room for keywords, 3.13+ the NULL above the callable.
+        let keywords = if cfg!(Py_3_14) { 1 } else { count & 1 };
+        let callable = operand(if cfg!(Py_3_13) { 3 } else { 2 } + keywords);
+        let Some(callable) = callable else { return };
+        let positional = operand(1 + keywords).into_iter().flat_map(code::list_items);
+        let named = (keywords == 1).then(|| operand(1)).flatten().into_iter();
+        let named = named.flat_map(|named| code::dict_items(named).map(|(_, value)| value));
+        return call(callable, None, positional.chain(named), sink);
+    }
+    let names = (instruction.op == Op::CallKw) as usize;
+    // 3.13+: callable, self or NULL, arguments; before: NULL, callable or method, self.
+    let (callable, receiver) = match (operand(count + 2 + names), operand(count + 1 + names)) {
+        (Some(callable), receiver) => (callable, receiver),
+        (None, Some(callable)) => (callable, None),
+        (None, None) => return,
+    };
+    let arguments = (1..=count).rev().filter_map(|from_top| operand(from_top + names));
+    call(callable, receiver, arguments, sink);
+}
+
+/// A call of `callable`, which may be a method with its object beside it.
+#[inline]
+fn call<'a>(
+    callable: Obj<'a>,
+    receiver: Option<Obj<'a>>,
+    arguments: impl Iterator<Item = Obj<'a>>,
+    sink: &mut impl Sink<'a>,
+) {
+    let (definition, bound, known) = match callables::resolve(callable) {
+        Callee::Native { definition, receiver } => (definition, receiver, true),
+        Callee::Python { code, receiver } => (code.as_obj().address(), receiver, false),
+        Callee::Class(class) => (class.address(), None, true),
+        Callee::Instance(class) => (class.address() ^ INSTANCE, Some(callable), false),
+        Callee::Partial { callable, arguments: first } => {
+            let first: Arguments<'a> = code::list_items(first).collect();
+            let all = first.into_iter().chain(receiver).chain(arguments);
+            return call_dynamic(callable, &mut all.into_iter(), sink);
         }
     };
-    let callable = match instruction.op {
-        Op::CallFunctionEx => {
-            let keywords = if cfg!(Py_3_14) { 1 } else { count & 1 };
-            let positional = operand(1 + keywords);
-            positional.into_iter().flat_map(code::list_items).for_each(|item| push(Some(item)));
-            if cfg!(Py_3_13) { operand(3 + keywords) } else { operand(2 + keywords) }
-        }
-        _ => {
-            // 3.13+: callable, self or NULL, arguments; before: NULL, callable or
-            // method, self.
-            let names = (instruction.op == Op::CallKw) as usize;
-            let (below, above) = (operand(count + 2 + names), operand(count + 1 + names));
-            let (callable, receiver) = match (below, above) {
-                (Some(callable), receiver) => (Some(callable), receiver),
-                (None, callable) => (callable, None),
-            };
-            push(receiver);
-            (1..=count).rev().for_each(|from_top| push(operand(from_top + names)));
-            callable
-        }
-    };
-    let Some(callable) = callable else { return };
-    let (key, receiver) = match callables::resolve(callable) {
-        Callee::Native { definition, receiver } => (definition, receiver),
-        Callee::Class(class) => (class.address(), None),
-        Callee::Python | Callee::Other => return,
-    };
-    let all: smallvec::SmallVec<[Obj<'a>; MOST_ARGUMENTS]> =
-        receiver.into_iter().chain(arguments[..len].iter().copied().flatten()).collect();
-    let effect = EFFECTS.get().and_then(|effects| effects.get(&key)).copied();
+    let effect = effect_of(definition);
+    if effect == Some(Effect::Nothing) {
+        return;
+    }
+    if effect.is_none() && !known && !is_untraced(callable) {
+        return;
+    }
+    let all: Arguments<'a> = bound.into_iter().chain(receiver).chain(arguments).collect();
     match effect {
         Some(effect) => apply(effect, &all, sink),
-        None => all.iter().for_each(|argument| on::write_all(*argument, sink)),
+        None => unknown(callable, definition, bound, &all, sink),
+    }
+}
+
+/// Breaks the recursion of types that partials of partials would cause.
+#[cold]
+fn call_dynamic<'a>(
+    callable: Obj<'a>,
+    arguments: &mut dyn Iterator<Item = Obj<'a>>,
+    sink: &mut impl Sink<'a>,
+) {
+    let all: Arguments<'a> = arguments.collect();
+    let mut callable = callable;
+    let mut all = all;
+    for _ in 0..8 {
+        match callables::resolve(callable) {
+            Callee::Partial { callable: inner, arguments } => {
+                let mut more: Arguments<'a> = code::list_items(arguments).collect();
+                more.extend(all);
+                (callable, all) = (inner, more);
+            }
+            Callee::Native { definition, receiver } => {
+                let all: Arguments<'a> = receiver.into_iter().chain(all).collect();
+                return match effect_of(definition) {
+                    Some(effect) => apply(effect, &all, sink),
+                    None => unknown(callable, definition, receiver, &all, sink),
+                };
+            }
+            Callee::Class(class) => {
+                return match effect_of(class.address()) {
+                    Some(effect) => apply(effect, &all, sink),
+                    None => unknown(callable, class.address(), None, &all, sink),
+                };
+            }
+            Callee::Python { code, receiver } => {
+                let all: Arguments<'a> = receiver.into_iter().chain(all).collect();
+                if let Some(effect) = effect_of(code.as_obj().address()) {
+                    apply(effect, &all, sink);
+                }
+                return;
+            }
+            Callee::Instance(_) => return,
+        }
+    }
+}
+
+/// Is it a Python function whose file is not traced?
+fn is_untraced(callable: Obj<'_>) -> bool {
+    match callables::resolve(callable) {
+        Callee::Python { code, .. } => {
+            code.table().is_some_and(|table| !crate::interp::tracer::traced(code, table))
+        }
+        _ => false,
+    }
+}
+
+/// A function that the table does not know: taken to write the containers that
+/// it is given. Methods of immutable objects and classes only read.
+#[cold]
+fn unknown<'a>(
+    callable: Obj<'a>,
+    definition: usize,
+    bound: Option<Obj<'a>>,
+    arguments: &[Obj<'a>],
+    sink: &mut impl Sink<'a>,
+) {
+    if !arguments.iter().any(|argument| containers::may_contain(*argument)) {
+        return;
+    }
+    if containers::is_class(callable) {
+        if callables::is_made_by_c(callable) {
+            arguments.iter().for_each(|argument| on::consume(*argument, sink));
+        }
+        return;
+    }
+    let immutable = arguments.first().is_some_and(|first| containers::is_immutable(*first));
+    if immutable {
+        return arguments.iter().for_each(|argument| on::read_deep(*argument, sink));
+    }
+    if callables::is_thread_safe(callable) {
+        return;
+    }
+    let containers = arguments.iter().filter(|one| containers::shape(**one) != Shape::Other);
+    let mut count = 0;
+    for argument in containers {
+        on::write_all(*argument, sink);
+        count += 1;
+    }
+    if count > 0 {
+        UNKNOWN.with_borrow_mut(|known| {
+            let entry = known.entry(definition);
+            entry.or_insert_with(|| (callables::name(callable, bound), 0)).1 += 1;
+        });
+    }
+}
+
+/// A callable that C code is going to call, with arguments that cannot be seen
+/// here (`map(shared.append, …)`).
+pub fn observe_hidden_call<'a>(callable: Obj<'a>, sink: &mut impl Sink<'a>) {
+    let Callee::Native { definition, receiver: Some(receiver) } = callables::resolve(callable)
+    else {
+        return;
+    };
+    if containers::is_immutable(receiver) {
+        return;
+    }
+    match effect_of(definition) {
+        Some(Effect::Nothing) => {}
+        Some(effect) if effect.only_reads() => on::read_all(receiver, sink),
+        _ => on::write_all(receiver, sink),
+    }
+}
+
+impl Effect {
+    fn only_reads(self) -> bool {
+        use Effect::*;
+        matches!(
+            self,
+            Nothing
+                | ReadLength
+                | ReadAll
+                | ReadDeep
+                | Consume
+                | GetKey
+                | GetItem
+                | Contains
+                | GetAttribute
+                | Vars
+                | Iterate
+        )
     }
 }
 
 fn apply<'a>(effect: Effect, arguments: &[Obj<'a>], sink: &mut impl Sink<'a>) {
-    let Some(&first) = arguments.first() else { return };
     let second = arguments.get(1).copied();
     let third = arguments.get(2).copied();
+    let Some(&first) = arguments.first() else { return };
+    let rest = &arguments[1..];
     match effect {
         Effect::Nothing => {}
         Effect::ReadLength => on::read_structure(first, sink),
         Effect::ReadAll => arguments.iter().for_each(|argument| on::read_all(*argument, sink)),
+        Effect::ReadDeep => arguments.iter().for_each(|argument| on::read_deep(*argument, sink)),
+        Effect::Consume => arguments.iter().for_each(|argument| on::consume(*argument, sink)),
+        Effect::CallEach => {
+            for argument in arguments {
+                observe_hidden_call(*argument, sink);
+                match operator_writes(*argument) {
+                    true => rest.iter().for_each(|other| on::write_all(*other, sink)),
+                    false => on::consume(*argument, sink),
+                }
+            }
+        }
         Effect::WriteFirst => {
             on::write_all(first, sink);
-            arguments[1..].iter().for_each(|argument| on::read_all(*argument, sink));
+            rest.iter().for_each(|argument| on::consume(*argument, sink));
         }
-        Effect::Append => {
-            let len = containers::list_len(first);
-            sink.touch(Touch::index(first, len, Kind::Write).with_value(second));
+        Effect::WriteSecond => {
+            second.into_iter().for_each(|argument| on::write_all(argument, sink));
+        }
+        Effect::Append => append(first, second, sink),
+        Effect::Extend => on::extend(first, second, sink),
+        Effect::Prepend => {
             sink.touch(Touch::new(first, Field::Structure, Kind::Write));
+            sink.touch(Touch::new(first, Field::Order, Kind::Write));
+            second.into_iter().for_each(|argument| on::consume(argument, sink));
         }
-        Effect::ListPop => {
-            let len = containers::list_len(first);
-            match second.map(Obj::as_i64) {
-                None | Some(Some(-1)) => {
-                    let kind = if len > 0 { Kind::Hit } else { Kind::None };
-                    sink.touch(Touch::index(first, len - 1, kind));
-                    sink.touch(Touch::new(first, Field::Order, Kind::Read));
-                    let structure = if len > 0 { Kind::Hit } else { Kind::Miss };
-                    sink.touch(Touch::new(first, Field::Structure, structure));
-                }
-                _ => on::write_all(first, sink),
-            }
+        Effect::PopLast => pop_last(first, second, sink),
+        Effect::PopFirst => {
+            let there = containers::len(first) > 0;
+            let kind = if there { Kind::Hit } else { Kind::Miss };
+            sink.touch(Touch::new(first, Field::Structure, kind));
+            sink.touch(Touch::new(first, Field::Order, if there { Kind::Hit } else { Kind::None }));
         }
         Effect::GetKey => {
             if let Some(key) = second {
-                on::load_key(first, key, sink);
+                look_up(first, key, sink);
             }
         }
         Effect::SetDefault => {
             if let Some(key) = second {
-                let known = containers::dict_get(first, key).is_some();
-                let kind = if known { Kind::Miss } else { Kind::Hit };
-                sink.touch(Touch::keyed(first, key, kind).with_value(third));
-                let structure = if known { Kind::None } else { Kind::Hit };
-                sink.touch(Touch::new(first, Field::Structure, structure));
+                match containers::shape(first) {
+                    Shape::Dict => on::set_default(first, key, third, sink),
+                    _ => on::write_all(first, sink),
+                }
             }
         }
         Effect::GetItem => on::subscript(Some(first), second, sink),
         Effect::SetItem => on::store_subscript(Some(first), second, third, sink),
-        Effect::DeleteKey => {
+        Effect::PopKey => {
             if let Some(key) = second {
-                on::delete_key(first, key, sink);
+                match containers::shape(first) {
+                    Shape::Dict => on::delete_key(first, key, sink),
+                    _ => on::write_all(first, sink),
+                }
             }
         }
+        Effect::DeleteItem => on::delete_subscript(Some(first), second, sink),
         Effect::Contains => {
             if let Some(element) = second {
                 on::contains(first, element, sink);
@@ -319,45 +1363,132 @@ fn apply<'a>(effect: Effect, arguments: &[Obj<'a>], sink: &mut impl Sink<'a>) {
         }
         Effect::AddElement => {
             if let Some(element) = second {
-                let known = containers::set_contains(first, element);
-                let kind = if known { Kind::Miss } else { Kind::Hit };
-                sink.touch(Touch::keyed(first, element, kind));
+                let there = containers::set_contains(first, element);
+                let known = there == Some(true);
+                sink.touch(Touch::keyed(
+                    first,
+                    element,
+                    if known { Kind::Miss } else { Kind::Hit },
+                ));
                 let structure = if known { Kind::None } else { Kind::Hit };
                 sink.touch(Touch::new(first, Field::Structure, structure));
-                if containers::digest(element).is_none() {
+                if there.is_none() {
                     sink.touch(Touch::new(first, Field::Unknown, Kind::Write));
                 }
             }
         }
         Effect::RemoveElement => {
             if let Some(element) = second {
-                let known = containers::set_contains(first, element)
-                    || containers::digest(element).is_none();
-                let kind = if known { Kind::Hit } else { Kind::Miss };
-                sink.touch(Touch::keyed(first, element, kind));
+                let known = containers::set_contains(first, element) != Some(false);
+                sink.touch(Touch::keyed(
+                    first,
+                    element,
+                    if known { Kind::Hit } else { Kind::Miss },
+                ));
                 let structure = if known { Kind::Hit } else { Kind::None };
                 sink.touch(Touch::new(first, Field::Structure, structure));
             }
         }
         Effect::GetAttribute => {
-            if let Some(name) = second.filter(|name| name.as_str().is_some()) {
+            if let Some(name) = named(second) {
                 on::load_attribute(first, name, sink);
             }
         }
         Effect::SetAttribute => {
-            if let Some(name) = second.filter(|name| name.as_str().is_some()) {
+            if let Some(name) = named(second) {
                 on::store_attribute(first, name, third, sink);
             }
         }
         Effect::DeleteAttribute => {
-            if let Some(name) = second.filter(|name| name.as_str().is_some()) {
+            if let Some(name) = named(second) {
                 on::store_attribute(first, name, None, sink);
             }
         }
-        Effect::Next => {
-            if containers::shape(first) == Shape::Other {
-                on::iteration_step(first, sink);
+        Effect::SetPlainAttribute => {
+            if let Some(name) = named(second) {
+                on::store_attribute_plainly(first, name, third, sink);
             }
         }
+        Effect::DeletePlainAttribute => {
+            if let Some(name) = named(second) {
+                on::store_attribute_plainly(first, name, None, sink);
+            }
+        }
+        Effect::GetAttributes => {
+            for name in callables::strings_in(first) {
+                rest.iter().for_each(|owner| on::load_attribute(*owner, name, sink));
+            }
+        }
+        Effect::ReadAttributes => {
+            on::ask_for_dict(first, sink);
+            match crate::interp::attributes::instance_dict(first) {
+                Some(dict) => on::read_deep(dict, sink),
+                None => on::read_deep(first, sink),
+            }
+        }
+        Effect::Vars => on::ask_for_dict(first, sink),
+        Effect::Iterate => on::start_iteration(first, sink),
+        Effect::Next => on::iteration_step(first, sink),
+        Effect::Resume => {
+            if !containers::is_private(first) {
+                sink.touch(Touch::new(first, Field::Whole, Kind::Write));
+            }
+        }
+        Effect::ReadState => sink.touch(Touch::new(first, Field::Whole, Kind::Read)),
+        Effect::WriteState => {
+            sink.touch(Touch::new(first, Field::Whole, Kind::Write));
+            rest.iter().for_each(|argument| on::consume(*argument, sink));
+        }
+    }
+}
+
+fn named(name: Option<Obj<'_>>) -> Option<Obj<'_>> {
+    name.filter(|name| containers::is_str(*name))
+}
+
+/// `mapping.get(key)`.
+fn look_up<'a>(mapping: Obj<'a>, key: Obj<'a>, sink: &mut impl Sink<'a>) {
+    match containers::shape(mapping) {
+        Shape::Dict => on::load_key(mapping, key, sink),
+        Shape::View => on::subscript(Some(mapping), Some(key), sink),
+        _ => on::read_all(mapping, sink),
+    }
+}
+
+fn append<'a>(sequence: Obj<'a>, value: Option<Obj<'a>>, sink: &mut impl Sink<'a>) {
+    match containers::shape(sequence) {
+        Shape::List | Shape::Sequence => {
+            let end = containers::len(sequence);
+            sink.touch(Touch::index(sequence, end, Kind::Write).with_value(value));
+            sink.touch(Touch::new(sequence, Field::Structure, Kind::Write));
+            if containers::drops_the_first(sequence) {
+                sink.touch(Touch::new(sequence, Field::Order, Kind::Write));
+            }
+        }
+        _ => on::write_all(sequence, sink),
+    }
+}
+
+fn pop_last<'a>(sequence: Obj<'a>, index: Option<Obj<'a>>, sink: &mut impl Sink<'a>) {
+    if index.is_some_and(|index| index.as_i64() != Some(-1))
+        || containers::shape(sequence) == Shape::Other
+    {
+        return on::write_all(sequence, sink);
+    }
+    let len = containers::len(sequence);
+    let kind = if len > 0 { Kind::Hit } else { Kind::None };
+    sink.touch(Touch::index(sequence, len - 1, kind));
+    sink.touch(Touch::new(sequence, Field::Order, Kind::Read));
+    let structure = if len > 0 { Kind::Hit } else { Kind::Miss };
+    sink.touch(Touch::new(sequence, Field::Structure, structure));
+}
+
+/// Is it a function like `operator.setitem`, that writes its first argument?
+fn operator_writes(callable: Obj<'_>) -> bool {
+    match callables::resolve(callable) {
+        Callee::Native { definition, receiver: None } => {
+            effect_of(definition).is_some_and(|effect| !effect.only_reads())
+        }
+        _ => false,
     }
 }

@@ -3,15 +3,17 @@
 use super::calls;
 use super::location::{Field, Sink, Touch};
 use super::opcodes::Op;
-use crate::interp::attributes::{self, Home};
-use crate::interp::code::{Code, Instruction, UNKNOWN};
-use crate::interp::containers::{self, Shape};
-use crate::interp::frame::Frame;
+use crate::interp::attributes::{self, Home, names};
+use crate::interp::code::{Code, Instruction, UNKNOWN, dict_items, list_items};
+use crate::interp::containers::{self, Shape, Step};
+use crate::interp::dict::Found;
+use crate::interp::frame::{Frame, Operand};
 use crate::interp::object::Obj;
 use crate::trace::Kind;
 
 /// What the instruction that `frame` stands at is about to do. Adds nothing
 /// when it touches nothing that could be shared.
+#[inline]
 pub fn observe<'a>(
     instruction: Instruction,
     code: Code<'a>,
@@ -42,13 +44,10 @@ pub fn observe<'a>(
         }
         Op::LoadSuperAttr => {
             if let (Some(owner), Some(name)) = (operand(1), code.name(arg >> 2)) {
-                class_attribute(owner.type_of(), name, Kind::Read, sink);
+                class_attribute(owner.type_of(), name, sink);
             }
         }
-        Op::LoadGlobal => {
-            let index = arg >> 1;
-            load_global(code.name(index), frame, sink);
-        }
+        Op::LoadGlobal => load_global(code.name(arg >> 1), frame, sink),
         Op::StoreGlobal => {
             if let (Some(globals), Some(name)) = (frame.globals(), code.name(arg)) {
                 store_key(globals, name, operand(1), sink);
@@ -59,27 +58,16 @@ pub fn observe<'a>(
                 delete_key(globals, name, sink);
             }
         }
-        Op::LoadName | Op::LoadFromDictOrGlobals => {
-            let Some(name) = code.name(arg) else { return };
-            match frame.locals_mapping().filter(|locals| Some(*locals) != frame.globals()) {
-                Some(locals) if containers::shape(locals) == Shape::Dict => {
-                    load_key(locals, name, sink);
-                    if containers::dict_get(locals, name).is_none() {
-                        load_global(Some(name), frame, sink);
-                    }
-                }
-                _ => load_global(Some(name), frame, sink),
-            }
-        }
+        Op::LoadName => load_name(frame.locals_mapping(), code.name(arg), frame, sink),
+        Op::LoadFromDictOrGlobals => load_name(operand(1), code.name(arg), frame, sink),
         Op::StoreName | Op::DeleteName => {
             let (Some(locals), Some(name)) = (frame.locals_mapping(), code.name(arg)) else {
                 return;
             };
             if containers::shape(locals) == Shape::Dict {
-                if instruction.op == Op::StoreName {
-                    store_key(locals, name, operand(1), sink);
-                } else {
-                    delete_key(locals, name, sink);
+                match instruction.op {
+                    Op::StoreName => store_key(locals, name, operand(1), sink),
+                    _ => delete_key(locals, name, sink),
                 }
             }
         }
@@ -90,24 +78,17 @@ pub fn observe<'a>(
                 Op::StoreDeref => (Kind::Write, operand(1)),
                 _ => (Kind::Write, None),
             };
-            let label = code.local_name(arg);
-            sink.touch(Touch { object: cell, field: Field::Whole, kind, label, value });
+            let mut touch = Touch::new(cell, Field::Whole, kind).with_value(value);
+            touch.label = code.local_name(arg);
+            sink.touch(touch);
         }
         Op::BinarySubscr => subscript(operand(2), operand(1), sink),
         Op::StoreSubscr => store_subscript(operand(2), operand(1), operand(3), sink),
         Op::DeleteSubscr => delete_subscript(operand(2), operand(1), sink),
-        Op::BinarySlice => {
-            if let Some(container) = operand(3) {
-                read_all(container, sink);
-            }
-        }
+        Op::BinarySlice => each(operand(3), sink, read_all),
         Op::StoreSlice => {
-            if let Some(container) = operand(3) {
-                write_all(container, sink);
-            }
-            if let Some(value) = operand(4) {
-                read_all(value, sink);
-            }
+            each(operand(3), sink, write_all);
+            each(operand(4), sink, consume);
         }
         Op::BinaryOp => binary_op(arg, operand(2), operand(1), sink),
         Op::Contains => {
@@ -115,127 +96,235 @@ pub fn observe<'a>(
                 contains(container, element, sink);
             }
         }
-        Op::Compare => {
-            for side in [operand(2), operand(1)].into_iter().flatten() {
-                read_all(side, sink);
-            }
+        Op::Compare => compare(operand(2), operand(1), sink),
+        Op::GetIter => each(operand(1), sink, start_iteration),
+        Op::ForIter => for_iter(instruction, frame, sink),
+        Op::Send => {
+            let receiver = operand(if cfg!(Py_3_15) { 3 } else { 2 });
+            each(receiver.filter(|it| !containers::is_private(*it)), sink, iteration_step);
         }
-        Op::GetIter => {}
-        Op::ForIter => {
-            let top = if cfg!(Py_3_15) { operand(2) } else { operand(1) };
-            if let Some(iterator) = top {
-                iteration_step(iterator, sink);
-            }
+        Op::Suspend => {
+            let shared = frame.generator().filter(|it| !containers::is_private(*it));
+            each(shared, sink, |it, sink| {
+                sink.touch(Touch::new(it, Field::Whole, Kind::Write));
+            });
         }
-        Op::Call | Op::CallKw | Op::CallFunctionEx => {
-            calls::observe(instruction, frame, sink);
+        Op::Call | Op::CallKw | Op::CallFunctionEx => calls::observe(instruction, frame, sink),
+        Op::Consume => each(operand(1), sink, consume),
+        Op::Format => {
+            let spec = cfg!(not(Py_3_13)) && arg & 4 == 4;
+            each(operand(1 + spec as usize), sink, read_deep);
         }
-        Op::ConsumeTop | Op::Intrinsic1 => {
-            if let Some(container) = operand(1) {
-                read_all(container, sink);
-            }
-        }
-        Op::Length | Op::Truth => {
-            if let Some(container) = operand(1) {
-                read_structure(container, sink);
-            }
-        }
+        Op::FormatWithSpec => each(operand(2), sink, read_deep),
+        Op::Length | Op::Truth => each(operand(1), sink, read_structure),
         Op::MatchKeys => {
-            if let (Some(mapping), Some(keys)) = (operand(2), operand(1)) {
-                for key in crate::interp::code::list_items(keys) {
-                    load_key(mapping, key, sink);
-                }
-            }
+            let keys = operand(1).into_iter().flat_map(list_items);
+            keys.for_each(|key| subscript(operand(2), Some(key), sink));
         }
+        Op::MatchClass => match_class(operand(3), operand(2), operand(1), arg, sink),
         Op::ImportFrom => {
             if let (Some(module), Some(name)) = (operand(1), code.name(arg)) {
                 load_attribute(module, name, sink);
             }
         }
+        Op::Intrinsic => {
+            const IMPORT_STAR: usize = 2;
+            if arg == IMPORT_STAR {
+                import_star(operand(1), frame, sink);
+            }
+        }
+        Op::ImportStar => import_star(operand(1), frame, sink),
     }
 }
 
+#[inline]
+fn each<'a, S: Sink<'a>>(object: Option<Obj<'a>>, sink: &mut S, what: impl Fn(Obj<'a>, &mut S)) {
+    if let Some(object) = object {
+        what(object, sink);
+    }
+}
+
+#[inline]
 fn attribute_index(arg: usize) -> usize {
     if cfg!(Py_3_12) { arg >> 1 } else { arg }
 }
 
 /// `owner.name`.
+#[inline]
 pub fn load_attribute<'a>(owner: Obj<'a>, name: Obj<'a>, sink: &mut impl Sink<'a>) {
     match attributes::home(owner, name) {
-        Home::Instance => {
-            let value = attributes::plain_value(owner, name);
+        Home::Slot(value) => {
             sink.touch(Touch::keyed(owner, name, Kind::Read).with_value(value));
         }
-        Home::InstanceOrClass => {
-            sink.touch(Touch::keyed(owner, name, Kind::Read));
-            class_attribute(owner.type_of(), name, Kind::Read, sink);
+        Home::Instance { found, dict, class } => {
+            sink.touch(attribute(owner, name, dict, Kind::Read).with_value(found.value()));
+            if class && found.value().is_none() {
+                class_attribute(owner.type_of(), name, sink);
+            }
         }
-        Home::Class => class_attribute(owner.type_of(), name, Kind::Read, sink),
-        Home::OwnClass => class_attribute(owner, name, Kind::Read, sink),
+        Home::Class => class_attribute(owner.type_of(), name, sink),
+        Home::OwnClass => class_attribute(owner, name, sink),
+        Home::Super(class) => class_attribute(class, name, sink),
         Home::Module(dict) => load_key(dict, name, sink),
-        Home::Dict | Home::Nowhere => {}
+        Home::Dict => ask_for_dict(owner, sink),
+        Home::Nowhere => {}
+    }
+}
+
+/// A touch of an attribute in the instance.
+#[inline]
+fn attribute<'a>(owner: Obj<'a>, name: Obj<'a>, dict: Option<Obj<'a>>, kind: Kind) -> Touch<'a> {
+    let mut touch = Touch::keyed(owner, name, kind).stored_in(dict);
+    if dict.is_none()
+        && let Field::Key(digest) = touch.field
+        && containers::shape(owner) == Shape::Dict
+    {
+        // A dict with attributes: its keys are other locations.
+        touch.field = Field::Key(!digest);
+    }
+    touch
+}
+
+/// From here on the object's dict may be used in place of its attributes.
+pub fn ask_for_dict<'a>(owner: Obj<'a>, sink: &mut impl Sink<'a>) {
+    if let Some(dict) = attributes::instance_dict(owner) {
+        sink.touch(Touch::new(owner, Field::Whole, Kind::None).stored_in(Some(dict)));
     }
 }
 
 /// `owner.name = value`, or its deletion without a value.
+#[inline]
 pub fn store_attribute<'a>(
     owner: Obj<'a>,
     name: Obj<'a>,
     value: Option<Obj<'a>>,
     sink: &mut impl Sink<'a>,
 ) {
-    match attributes::home_of_store(owner, name) {
-        Home::Instance | Home::OwnClass => {
+    store_at(attributes::home_of_store(owner, name), owner, name, value, sink);
+}
+
+/// `object.__setattr__(owner, name, value)`, and so on.
+pub fn store_attribute_plainly<'a>(
+    owner: Obj<'a>,
+    name: Obj<'a>,
+    value: Option<Obj<'a>>,
+    sink: &mut impl Sink<'a>,
+) {
+    store_at(attributes::home_of_plain_store(owner, name), owner, name, value, sink);
+}
+
+#[inline]
+fn store_at<'a>(
+    home: Home<'a>,
+    owner: Obj<'a>,
+    name: Obj<'a>,
+    value: Option<Obj<'a>>,
+    sink: &mut impl Sink<'a>,
+) {
+    match home {
+        Home::Slot(_) | Home::OwnClass => {
             sink.touch(Touch::keyed(owner, name, Kind::Write).with_value(value));
+        }
+        Home::Instance { found, dict, .. } => {
+            let there = found.value().is_some();
+            // Deleting what is not there changes nothing.
+            let (kind, structure) = match (value.is_some(), there) {
+                (true, true) => (Kind::Write, Kind::None),
+                (true, false) => (Kind::Write, Kind::Hit),
+                (false, true) => (Kind::Hit, Kind::Hit),
+                (false, false) => (Kind::Miss, Kind::None),
+            };
+            sink.touch(attribute(owner, name, dict, kind).with_value(value));
+            sink.touch(Touch::new(owner, Field::Structure, structure).stored_in(dict));
         }
         Home::Module(dict) => match value {
             Some(value) => store_key(dict, name, Some(value), sink),
             None => delete_key(dict, name, sink),
         },
-        Home::InstanceOrClass | Home::Class | Home::Dict | Home::Nowhere => {}
+        Home::Dict => {
+            each(attributes::instance_dict(owner), sink, write_all);
+            each(value, sink, write_all);
+        }
+        Home::Class | Home::Super(_) | Home::Nowhere => {}
     }
 }
 
-fn class_attribute<'a>(class: Obj<'a>, name: Obj<'a>, kind: Kind, sink: &mut impl Sink<'a>) {
+fn class_attribute<'a>(class: Obj<'a>, name: Obj<'a>, sink: &mut impl Sink<'a>) {
     for base in attributes::mutable_bases(class) {
-        sink.touch(Touch::keyed(base, name, kind));
+        sink.touch(Touch::keyed(base, name, Kind::Read));
     }
 }
 
+#[inline]
 fn load_global<'a>(name: Option<Obj<'a>>, frame: Frame<'a>, sink: &mut impl Sink<'a>) {
     if let (Some(globals), Some(name)) = (frame.globals(), name) {
-        let value = containers::dict_get(globals, name);
+        let value = containers::dict_get(globals, name).value();
         sink.touch(Touch::keyed(globals, name, Kind::Read).with_value(value));
+        if let (None, Some(builtins)) = (value, frame.builtins()) {
+            sink.touch(Touch::keyed(builtins, name, Kind::Read));
+        }
+    }
+}
+
+/// A name of a module, a class body or `exec`.
+fn load_name<'a>(
+    locals: Option<Obj<'a>>,
+    name: Option<Obj<'a>>,
+    frame: Frame<'a>,
+    sink: &mut impl Sink<'a>,
+) {
+    let locals = locals.filter(|locals| Some(*locals) != frame.globals());
+    let locals = locals.filter(|locals| containers::shape(*locals) == Shape::Dict);
+    if let (Some(locals), Some(name)) = (locals, name) {
+        load_key(locals, name, sink);
+        if containers::dict_get(locals, name).value().is_some() {
+            return;
+        }
+    }
+    load_global(name, frame, sink);
+}
+
+fn import_star<'a>(module: Option<Obj<'a>>, frame: Frame<'a>, sink: &mut impl Sink<'a>) {
+    each(module.and_then(module_dict), sink, read_all);
+    each(frame.locals_mapping(), sink, write_all);
+}
+
+fn module_dict<'a>(module: Obj<'a>) -> Option<Obj<'a>> {
+    match attributes::home(module, names().name.borrow()) {
+        Home::Module(dict) => Some(dict),
+        _ => None,
     }
 }
 
 /// Reading one key of a dict.
+#[inline]
 pub fn load_key<'a>(dict: Obj<'a>, key: Obj<'a>, sink: &mut impl Sink<'a>) {
-    let value = containers::dict_get(dict, key);
-    let missing = if value.is_some() { Kind::None } else { Kind::Read };
-    sink.touch(Touch::keyed(dict, key, Kind::Read).with_value(value));
+    let found = containers::dict_get(dict, key);
+    sink.touch(Touch::keyed(dict, key, Kind::Read).with_value(found.value()));
+    let missing = if found.value().is_some() { Kind::None } else { Kind::Read };
     sink.touch(Touch::new(dict, Field::Unknown, missing));
 }
 
 /// Writing one key of a dict: a new key changes its structure too.
+#[inline]
 pub fn store_key<'a>(
     dict: Obj<'a>,
     key: Obj<'a>,
     value: Option<Obj<'a>>,
     sink: &mut impl Sink<'a>,
 ) {
-    let known = containers::dict_get(dict, key).is_some();
+    let found = containers::dict_get(dict, key);
     sink.touch(Touch::keyed(dict, key, Kind::Write).with_value(value));
-    let structure = if known { Kind::None } else { Kind::Hit };
+    let structure = if found.value().is_some() { Kind::None } else { Kind::Hit };
     sink.touch(Touch::new(dict, Field::Structure, structure));
-    if containers::digest(key).is_none() {
+    if found == Found::Unknown {
         sink.touch(Touch::new(dict, Field::Unknown, Kind::Write));
     }
 }
 
 /// Deleting one key of a dict.
 pub fn delete_key<'a>(dict: Obj<'a>, key: Obj<'a>, sink: &mut impl Sink<'a>) {
-    let known = containers::dict_get(dict, key).is_some() || containers::digest(key).is_none();
+    let known = containers::dict_get(dict, key) != Found::Missing;
     let kind = if known { Kind::Hit } else { Kind::Miss };
     sink.touch(Touch::keyed(dict, key, kind));
     sink.touch(Touch::new(dict, Field::Structure, if known { Kind::Hit } else { Kind::None }));
@@ -245,13 +334,22 @@ pub fn delete_key<'a>(dict: Obj<'a>, key: Obj<'a>, sink: &mut impl Sink<'a>) {
 pub fn subscript<'a>(container: Option<Obj<'a>>, key: Option<Obj<'a>>, sink: &mut impl Sink<'a>) {
     let (Some(container), Some(key)) = (container, key) else { return };
     let shape = containers::shape(container);
-    if !containers::subscript_is_builtin(container, shape) {
-        return;
-    }
     match (shape, key.as_i64()) {
-        (Shape::Dict, _) => load_key(container, key, sink),
-        (Shape::List, Some(index)) => load_index(container, index, sink),
         (Shape::Other, _) => {}
+        (Shape::Opaque, _) => read_all(container, sink),
+        (Shape::View, _) => view_subscript(container, key, Kind::Read, sink),
+        _ if !attributes::is_c_method(container, &names().getitem) => {}
+        (Shape::Dict, _) => {
+            if containers::makes_missing_keys(container)
+                && containers::dict_get(container, key).value().is_none()
+            {
+                // A defaultdict: reading inserts.
+                set_default(container, key, None, sink);
+            } else {
+                load_key(container, key, sink);
+            }
+        }
+        (Shape::List | Shape::Sequence, Some(index)) => load_index(container, index, sink),
         _ => read_all(container, sink),
     }
 }
@@ -265,18 +363,16 @@ pub fn store_subscript<'a>(
 ) {
     let (Some(container), Some(key)) = (container, key) else { return };
     let shape = containers::shape(container);
-    if !containers::store_is_builtin(container, shape) {
-        return;
-    }
     match (shape, key.as_i64()) {
-        (Shape::Dict, _) => store_key(container, key, value, sink),
-        (Shape::List, Some(index)) => store_index(container, index, value, sink),
         (Shape::Other, _) => {}
+        (Shape::Opaque, _) => write_all(container, sink),
+        (Shape::View, _) => view_subscript(container, key, Kind::Write, sink),
+        _ if !attributes::is_c_method(container, &names().setitem) => {}
+        (Shape::Dict, _) => store_key(container, key, value, sink),
+        (Shape::List | Shape::Sequence, Some(index)) => store_index(container, index, value, sink),
         _ => {
             write_all(container, sink);
-            if let Some(value) = value {
-                read_all(value, sink);
-            }
+            each(value, sink, consume);
         }
     }
 }
@@ -289,36 +385,80 @@ pub fn delete_subscript<'a>(
 ) {
     let (Some(container), Some(key)) = (container, key) else { return };
     let shape = containers::shape(container);
-    if !containers::store_is_builtin(container, shape) {
-        return;
-    }
     match shape {
-        Shape::Dict => delete_key(container, key, sink),
         Shape::Other => {}
+        Shape::Opaque | Shape::View => write_all(container, sink),
+        _ if !attributes::is_c_method(container, &names().delitem) => {}
+        Shape::Dict => delete_key(container, key, sink),
         _ => write_all(container, sink),
     }
 }
 
-/// Reading one element of a list.
+/// `view[key]` of a mapping proxy, a ChainMap or a memoryview.
+fn view_subscript<'a>(view: Obj<'a>, key: Obj<'a>, kind: Kind, sink: &mut impl Sink<'a>) {
+    for base in bases_of_view(view) {
+        match (containers::shape(base), kind) {
+            (Shape::Dict, Kind::Read) => load_key(base, key, sink),
+            // A ChainMap writes to the first of its maps.
+            (Shape::Dict, _) => return store_key(base, key, None, sink),
+            (Shape::Sequence, Kind::Read) if containers::covers(view, base) => {
+                subscript(Some(base), Some(key), sink);
+            }
+            (Shape::Sequence, _) if containers::covers(view, base) => {
+                store_subscript(Some(base), Some(key), None, sink);
+            }
+            _ => all(base, Kind::Read, sink),
+        }
+    }
+}
+
+/// The containers that a view shows, the first one first.
+fn bases_of_view<'a>(view: Obj<'a>) -> Vec<Obj<'a>> {
+    let (mut found, mut open) = (vec![], containers::referents(view));
+    open.reverse();
+    for _ in 0..64 {
+        let Some(next) = open.pop() else { break };
+        match containers::shape(next) {
+            Shape::View => open.extend(containers::referents(next)),
+            // The `maps` of a ChainMap.
+            Shape::List => {
+                found.push(next);
+                let maps: Vec<_> = list_items(next).collect();
+                open.extend(maps.into_iter().rev());
+            }
+            // Between a memoryview and what it shows there is one further object.
+            Shape::Other if containers::is_buffer(next) => {
+                open.extend(containers::referents(next));
+            }
+            Shape::Other => {}
+            _ => found.push(next),
+        }
+    }
+    found
+}
+
+/// Reading one element of a sequence.
+#[inline]
 pub fn load_index<'a>(list: Obj<'a>, index: i64, sink: &mut impl Sink<'a>) {
-    let len = containers::list_len(list);
+    let len = containers::len(list);
     let at = if index < 0 { index + len } else { index };
-    let value = containers::list_get(list, at);
+    let inside = (0..len).contains(&at);
     // From the end, or out of range: the length matters too.
-    let structure = if index < 0 || value.is_none() { Kind::Read } else { Kind::None };
-    sink.touch(Touch::index(list, at, Kind::Read).with_value(value));
+    let structure = if index < 0 || !inside { Kind::Read } else { Kind::None };
+    sink.touch(Touch::index(list, at, Kind::Read).with_value(containers::list_get(list, at)));
     sink.touch(Touch::new(list, Field::Order, Kind::Read));
     sink.touch(Touch::new(list, Field::Structure, structure));
 }
 
-/// Writing one element of a list.
+/// Writing one element of a sequence.
+#[inline]
 pub fn store_index<'a>(
     list: Obj<'a>,
     index: i64,
     value: Option<Obj<'a>>,
     sink: &mut impl Sink<'a>,
 ) {
-    let len = containers::list_len(list);
+    let len = containers::len(list);
     let at = if index < 0 { index + len } else { index };
     let inside = (0..len).contains(&at);
     let structure = if index < 0 || !inside { Kind::Read } else { Kind::None };
@@ -328,22 +468,44 @@ pub fn store_index<'a>(
     sink.touch(Touch::new(list, Field::Structure, structure));
 }
 
+/// A read that writes when there is no such key: `setdefault`, a defaultdict's subscript.
+pub fn set_default<'a>(
+    dict: Obj<'a>,
+    key: Obj<'a>,
+    value: Option<Obj<'a>>,
+    sink: &mut impl Sink<'a>,
+) {
+    let found = containers::dict_get(dict, key);
+    let known = found.value().is_some();
+    let (kind, structure) = if known { (Kind::Miss, Kind::None) } else { (Kind::Hit, Kind::Hit) };
+    sink.touch(Touch::keyed(dict, key, kind).with_value(found.value().or(value)));
+    sink.touch(Touch::new(dict, Field::Structure, structure));
+    if found == Found::Unknown {
+        sink.touch(Touch::new(dict, Field::Unknown, Kind::Write));
+    }
+}
+
 /// `element in container`.
 pub fn contains<'a>(container: Obj<'a>, element: Obj<'a>, sink: &mut impl Sink<'a>) {
-    match containers::shape(container) {
-        Shape::Dict => {
-            let missing = containers::dict_get(container, element).is_none();
-            sink.touch(Touch::keyed(container, element, Kind::Read));
-            let unknown = if missing { Kind::Read } else { Kind::None };
-            sink.touch(Touch::new(container, Field::Unknown, unknown));
+    let missing = match containers::shape(container) {
+        Shape::Dict | Shape::Set if !attributes::is_c_method(container, &names().contains) => {
+            return;
         }
-        Shape::Set => {
-            let missing = !containers::set_contains(container, element);
-            sink.touch(Touch::keyed(container, element, Kind::Read));
-            let unknown = if missing { Kind::Read } else { Kind::None };
-            sink.touch(Touch::new(container, Field::Unknown, unknown));
-        }
-        _ => read_all(container, sink),
+        Shape::Dict => containers::dict_get(container, element).value().is_none(),
+        Shape::Set => containers::set_contains(container, element) != Some(true),
+        _ => return consume(container, sink),
+    };
+    sink.touch(Touch::keyed(container, element, Kind::Read));
+    let unknown = if missing { Kind::Read } else { Kind::None };
+    sink.touch(Touch::new(container, Field::Unknown, unknown));
+}
+
+/// `left == right`, `left < right`: containers of one kind look into each other.
+fn compare<'a>(left: Option<Obj<'a>>, right: Option<Obj<'a>>, sink: &mut impl Sink<'a>) {
+    let (Some(left), Some(right)) = (left, right) else { return };
+    if containers::may_contain(left) && containers::may_contain(right) {
+        read_deep(left, sink);
+        read_deep(right, sink);
     }
 }
 
@@ -355,37 +517,172 @@ fn binary_op<'a>(
     right: Option<Obj<'a>>,
     sink: &mut impl Sink<'a>,
 ) {
+    const REMAINDER: usize = 6;
     const FIRST_IN_PLACE: usize = 13;
+    const IN_PLACE_ADD: usize = 13;
     const LAST_IN_PLACE: usize = 25;
     const SUBSCRIPT: usize = 26;
     if arg == SUBSCRIPT {
         return subscript(left, right, sink);
     }
     let (Some(left), Some(right)) = (left, right) else { return };
-    if (FIRST_IN_PLACE..=LAST_IN_PLACE).contains(&arg) {
-        write_all(left, sink);
-    } else {
-        read_all(left, sink);
+    match arg {
+        IN_PLACE_ADD if containers::shape(left) != Shape::Other => extend(left, Some(right), sink),
+        FIRST_IN_PLACE..=LAST_IN_PLACE => {
+            write_all(left, sink);
+            read_all(right, sink);
+        }
+        REMAINDER if containers::shape(left) == Shape::Other => read_deep(right, sink),
+        _ => {
+            read_all(left, sink);
+            read_all(right, sink);
+        }
     }
-    read_all(right, sink);
+}
+
+/// `list.extend(iterable)`: writes behind the end.
+pub fn extend<'a>(list: Obj<'a>, iterable: Option<Obj<'a>>, sink: &mut impl Sink<'a>) {
+    match containers::shape(list) {
+        Shape::List | Shape::Sequence => {
+            sink.touch(Touch::index(list, containers::len(list), Kind::Write));
+            sink.touch(Touch::new(list, Field::Structure, Kind::Write));
+        }
+        _ => write_all(list, sink),
+    }
+    each(iterable, sink, consume);
+}
+
+/// `iter(container)`.
+pub fn start_iteration<'a>(container: Obj<'a>, sink: &mut impl Sink<'a>) {
+    match containers::shape(container) {
+        // These iterators note the size, and refuse to go on when it has changed.
+        Shape::Dict | Shape::Set | Shape::View => read_structure(container, sink),
+        Shape::Opaque => read_all(container, sink),
+        Shape::List | Shape::Sequence | Shape::Other => {}
+    }
 }
 
 /// One step of `for`.
+#[inline]
+fn for_iter<'a>(instruction: Instruction, frame: Frame<'a>, sink: &mut impl Sink<'a>) {
+    if cfg!(not(Py_3_15)) {
+        let iterator = frame.operand(instruction.depth, 1).object();
+        return each(iterator, sink, iteration_step);
+    }
+    // 3.15 goes over lists and tuples with an index of its own.
+    let below = frame.operand(instruction.depth, 2).object();
+    match (below, frame.operand(instruction.depth, 1)) {
+        (Some(list), Operand::Tagged(index)) => {
+            if containers::shape(list) == Shape::List {
+                step_over_list(list, index, sink);
+            }
+        }
+        (iterator, _) => each(iterator, sink, iteration_step),
+    }
+}
+
+#[inline]
+fn step_over_list<'a>(list: Obj<'a>, index: i64, sink: &mut impl Sink<'a>) {
+    let inside = (0..containers::len(list)).contains(&index);
+    let structure = if inside { Kind::None } else { Kind::Read };
+    let value = containers::list_get(list, index);
+    sink.touch(Touch::index(list, index, Kind::Read).with_value(value));
+    sink.touch(Touch::new(list, Field::Order, Kind::Read));
+    sink.touch(Touch::new(list, Field::Structure, structure));
+}
+
+/// `next(iterator)`.
 pub fn iteration_step<'a>(iterator: Obj<'a>, sink: &mut impl Sink<'a>) {
-    if let Some((list, index)) = containers::list_iterator_state(iterator) {
-        let value = containers::list_get(list, index);
-        let structure = if value.is_none() { Kind::Read } else { Kind::None };
+    step(iterator, false, 4, sink);
+}
+
+/// One step of an iterator, or all that are left.
+fn step<'a>(iterator: Obj<'a>, to_the_end: bool, depth: u8, sink: &mut impl Sink<'a>) {
+    let step_kind = containers::step(iterator);
+    if !matches!(step_kind, Step::Harmless) && !containers::is_private(iterator) {
         sink.touch(Touch::new(iterator, Field::Whole, Kind::Write));
-        sink.touch(Touch::index(list, index, Kind::Read).with_value(value));
-        sink.touch(Touch::new(list, Field::Order, Kind::Read));
-        sink.touch(Touch::new(list, Field::Structure, structure));
+    }
+    match step_kind {
+        Step::Index(container, _) | Step::Key(container, _) | Step::Element(container, _)
+            if to_the_end =>
+        {
+            read_all(container, sink);
+        }
+        Step::Index(list, index) => step_over_list(list, index, sink),
+        Step::Key(container, key) | Step::Element(container, key) => {
+            if let Some(key) = key {
+                sink.touch(Touch::keyed(container, key, Kind::Read));
+            }
+            // Each step makes sure that the size is still the same.
+            sink.touch(Touch::new(container, Field::Structure, Kind::Read));
+        }
+        Step::Opaque if depth > 0 => {
+            for source in containers::referents(iterator) {
+                draw(source, to_the_end, depth - 1, sink);
+            }
+        }
+        Step::Opaque | Step::Generator | Step::Harmless => {}
+    }
+}
+
+/// What an iterator draws from: further iterators, containers, functions.
+fn draw<'a>(source: Obj<'a>, to_the_end: bool, depth: u8, sink: &mut impl Sink<'a>) {
+    if containers::is_tuple(source) {
+        for item in list_items(source) {
+            draw(item, to_the_end, depth, sink);
+        }
+        return;
+    }
+    match containers::shape(source) {
+        Shape::Other => {
+            calls::observe_hidden_call(source, sink);
+            step(source, to_the_end, depth, sink);
+        }
+        _ => read_all(source, sink),
+    }
+}
+
+/// Everything that iterating over an object reads.
+pub fn consume<'a>(iterable: Obj<'a>, sink: &mut impl Sink<'a>) {
+    match containers::shape(iterable) {
+        Shape::Other => step(iterable, true, 4, sink),
+        _ => read_all(iterable, sink),
+    }
+}
+
+/// `case Class(a, b, name=c)`: the attributes that the pattern names.
+fn match_class<'a>(
+    subject: Option<Obj<'a>>,
+    class: Option<Obj<'a>>,
+    keywords: Option<Obj<'a>>,
+    positional: usize,
+    sink: &mut impl Sink<'a>,
+) {
+    let (Some(subject), Some(class)) = (subject, class) else { return };
+    if !containers::is_class(class) {
+        return;
+    }
+    let positions = attributes::in_class(class, names().match_args.borrow())
+        .into_iter()
+        .flat_map(list_items)
+        .take(positional);
+    for name in positions.chain(keywords.into_iter().flat_map(list_items)) {
+        if name.as_str().is_some() {
+            load_attribute(subject, name, sink);
+        }
     }
 }
 
 /// `len(container)`, its truth value.
+#[inline]
 pub fn read_structure<'a>(container: Obj<'a>, sink: &mut impl Sink<'a>) {
-    if containers::shape(container) != Shape::Other {
-        sink.touch(Touch::new(container, Field::Structure, Kind::Read));
+    match containers::shape(container) {
+        Shape::Other => {}
+        Shape::View => bases_of_view(container)
+            .into_iter()
+            .for_each(|base| sink.touch(Touch::new(base, Field::Structure, Kind::Read))),
+        Shape::Opaque => read_all(container, sink),
+        _ => sink.touch(Touch::new(container, Field::Structure, Kind::Read)),
     }
 }
 
@@ -399,12 +696,30 @@ pub fn write_all<'a>(container: Obj<'a>, sink: &mut impl Sink<'a>) {
     all(container, Kind::Write, sink);
 }
 
+/// Everything in a container is read, and in the containers in it: `==`, `repr`.
+pub fn read_deep<'a>(container: Obj<'a>, sink: &mut impl Sink<'a>) {
+    read_deeply(container, 6, sink);
+}
+
+fn read_deeply<'a>(object: Obj<'a>, depth: u8, sink: &mut impl Sink<'a>) {
+    if depth == 0 || !containers::may_contain(object) {
+        return;
+    }
+    read_all(object, sink);
+    for item in list_items(object) {
+        read_deeply(item, depth - 1, sink);
+    }
+    for (_, value) in dict_items(object) {
+        read_deeply(value, depth - 1, sink);
+    }
+}
+
 fn all<'a>(container: Obj<'a>, kind: Kind, sink: &mut impl Sink<'a>) {
     match containers::shape(container) {
         Shape::Dict => {
             sink.touch(Touch::new(container, Field::Structure, kind));
             sink.touch(Touch::new(container, Field::Unknown, kind));
-            for (key, _) in crate::interp::code::dict_items(container) {
+            for (key, _) in dict_items(container) {
                 sink.touch(Touch::keyed(container, key, kind));
             }
         }
@@ -415,18 +730,20 @@ fn all<'a>(container: Obj<'a>, kind: Kind, sink: &mut impl Sink<'a>) {
                 sink.touch(Touch::keyed(container, key, kind));
             }
         }
-        Shape::List => {
+        Shape::List | Shape::Sequence => {
             sink.touch(Touch::new(container, Field::Structure, kind));
             sink.touch(Touch::new(container, Field::Order, kind));
             if kind == Kind::Read {
-                for index in 0..containers::list_len(container) {
+                for index in 0..containers::len(container) {
                     sink.touch(Touch::index(container, index, kind));
                 }
             }
         }
-        Shape::Sequence => {
-            sink.touch(Touch::new(container, Field::Structure, kind));
-            sink.touch(Touch::new(container, Field::Order, kind));
+        Shape::Opaque => sink.touch(Touch::new(container, Field::Whole, kind)),
+        Shape::View => {
+            for base in bases_of_view(container) {
+                all(base, kind, sink);
+            }
         }
         Shape::Other => {}
     }

@@ -9,8 +9,7 @@ use crate::trace::Kind;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Field {
     /// An attribute, a dict's value or a set's element, by digest of its name
-    /// or key: an attribute and the same key of the instance's `__dict__` are
-    /// one location.
+    /// or key.
     Key(u64),
     /// An element of a sequence.
     Index(i64),
@@ -31,6 +30,9 @@ pub enum Field {
 pub struct Touch<'a> {
     /// The object, alive while the instruction's operands are.
     pub object: Obj<'a>,
+    /// The dict that holds its attributes, where it has one: an attribute and the
+    /// same key of that dict are one location.
+    pub store: Option<Obj<'a>>,
     /// The part of it.
     pub field: Field,
     /// What happens to it.
@@ -55,22 +57,33 @@ impl<'a> Sink<'a> for Vec<Touch<'a>> {
 
 impl<'a> Touch<'a> {
     /// An access to a part without a name.
+    #[inline]
     pub fn new(object: Obj<'a>, field: Field, kind: Kind) -> Self {
-        Touch { object, field, kind, label: None, value: None }
+        Touch { object, store: None, field, kind, label: None, value: None }
     }
 
     /// An access to an attribute or key.
+    #[inline]
     pub fn keyed(object: Obj<'a>, key: Obj<'a>, kind: Kind) -> Self {
         let field = Field::Key(digest(key).unwrap_or(key.address() as u64));
-        Touch { object, field, kind, label: Some(key), value: None }
+        Touch { object, store: None, field, kind, label: Some(key), value: None }
     }
 
     /// An access to an element of a sequence.
+    #[inline]
     pub fn index(object: Obj<'a>, index: i64, kind: Kind) -> Self {
-        Touch { object, field: Field::Index(index), kind, label: None, value: None }
+        Touch::new(object, Field::Index(index), kind)
+    }
+
+    /// The same, in the dict that holds the object's attributes.
+    #[inline]
+    pub fn stored_in(mut self, store: Option<Obj<'a>>) -> Self {
+        self.store = store;
+        self
     }
 
     /// The same with the value.
+    #[inline]
     pub fn with_value(mut self, value: Option<Obj<'a>>) -> Self {
         self.value = value;
         self

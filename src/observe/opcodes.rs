@@ -64,8 +64,16 @@ pub enum Op {
     CallKw,
     /// A call with `*args`.
     CallFunctionEx,
-    /// Reads the whole of the container on top.
-    ConsumeTop,
+    /// Iterates over the top to its end.
+    Consume,
+    /// Formats a value (with a specification on top of it, up to 3.12).
+    Format,
+    /// Formats the value below the specification on top.
+    FormatWithSpec,
+    /// Resumes a generator.
+    Send,
+    /// Leaves a generator, for now or for good.
+    Suspend,
     /// `len` of the top, for a pattern.
     Length,
     /// Reads the keys of a mapping pattern.
@@ -74,8 +82,12 @@ pub enum Op {
     Truth,
     /// Reads an attribute of a module.
     ImportFrom,
+    /// Reads the attributes of a class pattern.
+    MatchClass,
+    /// `from module import *`.
+    ImportStar,
     /// An intrinsic function of the top.
-    Intrinsic1,
+    Intrinsic,
 }
 
 /// Opcodes at which something is observed.
@@ -85,28 +97,30 @@ const OBSERVED: &[(&str, Op)] = &[
     ("BINARY_SUBSCR", Op::BinarySubscr),
     ("CALL", Op::Call),
     ("CALL_FUNCTION_EX", Op::CallFunctionEx),
-    ("CALL_INTRINSIC_1", Op::Intrinsic1),
+    ("CALL_INTRINSIC_1", Op::Intrinsic),
     ("CALL_KW", Op::CallKw),
     ("COMPARE_OP", Op::Compare),
     ("CONTAINS_OP", Op::Contains),
-    ("CONVERT_VALUE", Op::ConsumeTop),
+    ("CONVERT_VALUE", Op::Format),
     ("DELETE_ATTR", Op::DeleteAttr),
     ("DELETE_DEREF", Op::DeleteDeref),
     ("DELETE_GLOBAL", Op::DeleteGlobal),
     ("DELETE_NAME", Op::DeleteName),
     ("DELETE_SUBSCR", Op::DeleteSubscr),
-    ("DICT_MERGE", Op::ConsumeTop),
-    ("DICT_UPDATE", Op::ConsumeTop),
-    ("FORMAT_SIMPLE", Op::ConsumeTop),
-    ("FORMAT_VALUE", Op::ConsumeTop),
+    ("DICT_MERGE", Op::Consume),
+    ("DICT_UPDATE", Op::Consume),
+    ("FORMAT_SIMPLE", Op::Format),
+    ("FORMAT_VALUE", Op::Format),
+    ("FORMAT_WITH_SPEC", Op::FormatWithSpec),
     ("FOR_ITER", Op::ForIter),
     ("GET_ITER", Op::GetIter),
     ("GET_LEN", Op::Length),
     ("GET_YIELD_FROM_ITER", Op::GetIter),
     ("IMPORT_FROM", Op::ImportFrom),
+    ("IMPORT_STAR", Op::ImportStar),
     ("JUMP_IF_FALSE_OR_POP", Op::Truth),
     ("JUMP_IF_TRUE_OR_POP", Op::Truth),
-    ("LIST_EXTEND", Op::ConsumeTop),
+    ("LIST_EXTEND", Op::Consume),
     ("LOAD_ATTR", Op::LoadAttr),
     ("LOAD_CLASSDEREF", Op::LoadDeref),
     ("LOAD_DEREF", Op::LoadDeref),
@@ -116,6 +130,7 @@ const OBSERVED: &[(&str, Op)] = &[
     ("LOAD_METHOD", Op::LoadAttr),
     ("LOAD_NAME", Op::LoadName),
     ("LOAD_SUPER_ATTR", Op::LoadSuperAttr),
+    ("MATCH_CLASS", Op::MatchClass),
     ("MATCH_KEYS", Op::MatchKeys),
     ("POP_JUMP_BACKWARD_IF_FALSE", Op::Truth),
     ("POP_JUMP_BACKWARD_IF_TRUE", Op::Truth),
@@ -123,7 +138,10 @@ const OBSERVED: &[(&str, Op)] = &[
     ("POP_JUMP_FORWARD_IF_TRUE", Op::Truth),
     ("POP_JUMP_IF_FALSE", Op::Truth),
     ("POP_JUMP_IF_TRUE", Op::Truth),
-    ("SET_UPDATE", Op::ConsumeTop),
+    ("RETURN_CONST", Op::Suspend),
+    ("RETURN_VALUE", Op::Suspend),
+    ("SEND", Op::Send),
+    ("SET_UPDATE", Op::Consume),
     ("STORE_ATTR", Op::StoreAttr),
     ("STORE_DEREF", Op::StoreDeref),
     ("STORE_GLOBAL", Op::StoreGlobal),
@@ -132,8 +150,9 @@ const OBSERVED: &[(&str, Op)] = &[
     ("STORE_SUBSCR", Op::StoreSubscr),
     ("TO_BOOL", Op::Truth),
     ("UNARY_NOT", Op::Truth),
-    ("UNPACK_EX", Op::ConsumeTop),
-    ("UNPACK_SEQUENCE", Op::ConsumeTop),
+    ("UNPACK_EX", Op::Consume),
+    ("UNPACK_SEQUENCE", Op::Consume),
+    ("YIELD_VALUE", Op::Suspend),
 ];
 
 /// Opcodes that touch nothing shared.
@@ -164,12 +183,10 @@ const IRRELEVANT: &[&str] = &[
     "ENTER_EXECUTOR",
     "EXIT_INIT_CHECK",
     "EXTENDED_ARG",
-    "FORMAT_WITH_SPEC",
     "GET_AITER",
     "GET_ANEXT",
     "GET_AWAITABLE",
     "IMPORT_NAME",
-    "IMPORT_STAR",
     "INSTRUMENTED_CALL",
     "INSTRUMENTED_CALL_FUNCTION_EX",
     "INSTRUMENTED_CALL_KW",
@@ -217,7 +234,6 @@ const IRRELEVANT: &[&str] = &[
     "MAKE_CELL",
     "MAKE_FUNCTION",
     "MAP_ADD",
-    "MATCH_CLASS",
     "MATCH_MAPPING",
     "MATCH_SEQUENCE",
     "NOP",
@@ -240,10 +256,7 @@ const IRRELEVANT: &[&str] = &[
     "RERAISE",
     "RESERVED",
     "RESUME",
-    "RETURN_CONST",
     "RETURN_GENERATOR",
-    "RETURN_VALUE",
-    "SEND",
     "SETUP_ANNOTATIONS",
     "SET_ADD",
     "SET_FUNCTION_ATTRIBUTE",
@@ -256,50 +269,9 @@ const IRRELEVANT: &[&str] = &[
     "UNARY_NEGATIVE",
     "UNARY_POSITIVE",
     "WITH_EXCEPT_START",
-    "YIELD_VALUE",
 ];
 
 impl Op {
-    /// A short name, for people.
-    pub fn name(self) -> &'static str {
-        match self {
-            Op::Irrelevant => "",
-            Op::LoadAttr => "LOAD_ATTR",
-            Op::StoreAttr => "STORE_ATTR",
-            Op::DeleteAttr => "DELETE_ATTR",
-            Op::LoadSuperAttr => "LOAD_SUPER_ATTR",
-            Op::LoadGlobal => "LOAD_GLOBAL",
-            Op::StoreGlobal => "STORE_GLOBAL",
-            Op::DeleteGlobal => "DELETE_GLOBAL",
-            Op::LoadName => "LOAD_NAME",
-            Op::StoreName => "STORE_NAME",
-            Op::DeleteName => "DELETE_NAME",
-            Op::LoadDeref => "LOAD_CLASSDEREF",
-            Op::StoreDeref => "STORE_DEREF",
-            Op::DeleteDeref => "DELETE_DEREF",
-            Op::LoadFromDictOrGlobals => "LOAD_FROM_DICT_OR_GLOBALS",
-            Op::BinarySubscr => "BINARY_SUBSCR",
-            Op::BinarySlice => "BINARY_SLICE",
-            Op::StoreSubscr => "STORE_SUBSCR",
-            Op::StoreSlice => "STORE_SLICE",
-            Op::DeleteSubscr => "DELETE_SUBSCR",
-            Op::BinaryOp => "BINARY_OP",
-            Op::Contains => "CONTAINS_OP",
-            Op::Compare => "COMPARE_OP",
-            Op::GetIter => "GET_ITER",
-            Op::ForIter => "FOR_ITER",
-            Op::Call => "CALL",
-            Op::CallKw => "CALL_KW",
-            Op::CallFunctionEx => "CALL_FUNCTION_EX",
-            Op::ConsumeTop => "consume",
-            Op::Length => "GET_LEN",
-            Op::MatchKeys => "MATCH_KEYS",
-            Op::Truth => "JUMP_IF_FALSE_OR_POP",
-            Op::ImportFrom => "IMPORT_FROM",
-            Op::Intrinsic1 => "CALL_INTRINSIC_1",
-        }
-    }
-
     /// The meaning of the opcode of this name, `None` for one that no supported
     /// version has.
     pub fn named(name: &str) -> Option<Op> {

@@ -6,7 +6,7 @@ use rustc_hash::FxHashMap;
 
 use crate::interp::object::{Obj, Owned};
 use crate::observe::location::{Field, Touch};
-use crate::trace::Loc;
+use crate::trace::{Kind, Loc};
 
 /// What a location is, for people.
 pub struct Place {
@@ -24,52 +24,56 @@ pub struct Locations {
     numbers: FxHashMap<(usize, Field), Loc>,
     places: Vec<Place>,
     last: Option<((usize, Field), Loc)>,
-    /// The `__dict__`s met so far, and whose they are.
-    dicts: FxHashMap<usize, Owned>,
+    /// The `__dict__`s met so far, by address, and whose they are.
+    dicts: FxHashMap<usize, (Owned, Owned)>,
 }
 
 impl Locations {
-    /// The number of a touch's location.
+    /// The number of a touch's location. An attribute's is that of the key of the
+    /// dict that holds it, if there is one.
     #[inline]
     pub fn number(&mut self, touch: &Touch<'_>) -> Loc {
-        self.of(touch.object, touch.field, touch.label)
+        let key = (touch.store.unwrap_or(touch.object).address(), touch.field);
+        self.find(key).unwrap_or_else(|| self.add(touch, key))
     }
 
     /// The number of a part of an object.
     #[inline]
     pub fn of(&mut self, object: Obj<'_>, field: Field, label: Option<Obj<'_>>) -> Loc {
-        let key = (object.address(), field);
+        let mut touch = Touch::new(object, field, Kind::None);
+        touch.label = label;
+        self.number(&touch)
+    }
+
+    #[inline]
+    fn find(&mut self, key: (usize, Field)) -> Option<Loc> {
         if let Some((last, loc)) = self.last
             && last == key
         {
-            return loc;
+            return Some(loc);
         }
-        let loc = match self.numbers.get(&key) {
-            Some(loc) => *loc,
-            None => self.add(object, key, label),
-        };
+        let loc = *self.numbers.get(&key)?;
         self.last = Some((key, loc));
-        loc
+        Some(loc)
     }
 
     #[cold]
-    fn add(&mut self, object: Obj<'_>, key: (usize, Field), label: Option<Obj<'_>>) -> Loc {
-        if !self.dicts.is_empty()
-            && self.dicts.contains_key(&key.0)
-            && matches!(key.1, Field::Key(_))
-        {
-            let owner = self.dicts[&key.0].clone();
-            return self.of(owner.borrow(), key.1, label);
+    fn add(&mut self, touch: &Touch<'_>, key: (usize, Field)) -> Loc {
+        if let Some(dict) = touch.store {
+            let pair = || (dict.own(), touch.object.own());
+            self.dicts.entry(dict.address()).or_insert_with(pair);
         }
-        let loc = self.places.len() as Loc;
-        self.places.push(Place { object: object.own(), field: key.1, label: label.map(Obj::own) });
+        // The attribute may have been met before its object got a dict.
+        let owner = self.dicts.get(&key.0).map(|(_, owner)| owner.borrow().address());
+        let before = owner.and_then(|owner| self.numbers.get(&(owner, key.1))).copied();
+        let loc = before.unwrap_or_else(|| {
+            let label = touch.label.map(Obj::own);
+            self.places.push(Place { object: touch.object.own(), field: key.1, label });
+            self.places.len() as Loc - 1
+        });
         self.numbers.insert(key, loc);
+        self.last = Some((key, loc));
         loc
-    }
-
-    /// From now on the keys of `dict` are the attributes of `owner`.
-    pub fn alias(&mut self, dict: Obj<'_>, owner: Obj<'_>) {
-        self.dicts.entry(dict.address()).or_insert_with(|| owner.own());
     }
 
     /// What a number stands for.
@@ -85,7 +89,7 @@ impl Locations {
     /// Forgets everything. The references are handed out, to be dropped where
     /// finalisers may run.
     #[must_use]
-    pub fn clear(&mut self) -> (Vec<Place>, Vec<Owned>) {
+    pub fn clear(&mut self) -> (Vec<Place>, Vec<(Owned, Owned)>) {
         self.numbers.clear();
         self.last = None;
         let dicts = std::mem::take(&mut self.dicts).into_values().collect();
