@@ -134,8 +134,8 @@ def explore_threads(
             raise TypeError(f"{name} must be an ordinary function, not a coroutine function")
     options = asdict(limits)
     options["excluded"], options["included"] = _library_directories(), []
-    told = _native.explore(setup, tuple(workers), invariant, options)
-    return _result(told, len(workers), limits)
+    told, place, stuck = _native.explore(setup, tuple(workers), invariant, options)
+    return _result(told, len(workers), limits, place and f"worker {stuck} at {place}")
 
 
 def _checked_workers(workers: Sequence[Worker[State]], argument: str) -> list[Worker[State]]:
@@ -167,9 +167,13 @@ def _library_directories() -> list[str]:
     return sorted(os.path.join(path, "") for path in found)
 
 
-def _result(told: dict[str, Any], workers: int, limits: Limits) -> InterleavingResult:
+def _result(
+    told: dict[str, Any], workers: int, limits: Limits, stuck: str | None
+) -> InterleavingResult:
     failure = told.get("failure")
     inconclusive = _INCONCLUSIVE.get(told.get("inconclusive") or "")
+    if inconclusive and stuck:
+        inconclusive += f" ({stuck})"
     if failure is not None:
         holds: bool | None = False
     else:

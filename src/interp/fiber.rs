@@ -101,6 +101,8 @@ impl Fiber {
     /// stack and its thread state, because frames still live there.
     pub fn retire(self) {
         if self.is_idle() {
+            // An identity is looked up among all states: this one has none now.
+            self.state.set_identity(self.state.address());
             POOL.with_borrow_mut(|pool| pool.push(self));
         } else {
             std::mem::forget(self);

@@ -237,6 +237,35 @@ impl Hook {
         self.original.get().expect("only a method that was found is redirected").method
     }
 
+    /// Passes an intercepted call on to the original.
+    pub fn pass_on(&self, this: Obj<'_>, arguments: &Arguments<'_>) -> Result<Owned> {
+        let Some(original) = self.original.get() else { return self.call(this, &[]) };
+        let raw = |object: Option<Obj<'_>>| object.map_or(std::ptr::null_mut(), Obj::as_ptr);
+        let positional = arguments.positional();
+        let array: SmallVec<[*mut ffi::PyObject; 4]> =
+            arguments.values.iter().map(|value| value.as_ptr()).collect();
+        let (array, len) = (array.as_ptr(), positional.len() as ffi::Py_ssize_t);
+        // SAFETY: the arguments came in by the same signature.
+        unsafe {
+            error::check(match original.signature {
+                TUPLE_AND_DICT => {
+                    let (tuple, keywords) = (tuple(positional)?, raw(arguments.keywords));
+                    let method = original.method.PyCFunctionWithKeywords;
+                    method(this.as_ptr(), tuple.borrow().as_ptr(), keywords)
+                }
+                ARRAY_AND_NAMES => {
+                    let method = original.method.PyCFunctionFastWithKeywords;
+                    method(this.as_ptr(), array, len, raw(arguments.names))
+                }
+                CLASS_ARRAY_AND_NAMES => {
+                    let (method, class) = (original.method.PyCMethod, ffi::Py_TYPE(this.as_ptr()));
+                    method(this.as_ptr(), class, array, len, raw(arguments.names))
+                }
+                _ => return self.call(this, positional),
+            })
+        }
+    }
+
     /// Calls the original with positional arguments.
     pub fn call(&self, this: Obj<'_>, arguments: &[Obj<'_>]) -> Result<Owned> {
         let Some(original) = self.original.get() else {

@@ -110,6 +110,11 @@ impl ThreadState {
         unsafe { (*self.raw()).thread_id = ident as _ };
     }
 
+    /// An identity that nothing else has.
+    pub fn address(self) -> usize {
+        self.raw() as usize
+    }
+
     /// The identity.
     pub fn identity(self) -> usize {
         // SAFETY: reads a word of a live state.

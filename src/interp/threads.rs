@@ -2,7 +2,8 @@
 
 use pyo3_ffi as ffi;
 
-use super::code::{attribute, import};
+use super::call::call;
+use super::code::{attribute, dict_items, import};
 use super::error;
 use super::object::Owned;
 use super::thread_state::worker_identity;
@@ -27,6 +28,62 @@ pub fn active() -> Option<ActiveThreads> {
         let before = unsafe { ffi::PyDict_Size(dict.borrow().as_ptr()) };
         ActiveThreads { dict, before }
     })
+}
+
+/// "file:line in function" of the thread of this identity, if it runs Python.
+pub fn place_of(identity: usize) -> Option<String> {
+    let place = || -> error::Result<Option<String>> {
+        let frames = call(attribute(import(c"sys")?.borrow(), c"_current_frames")?.borrow(), &[])?;
+        let frame = dict_items(frames.borrow())
+            .find(|(key, _)| key.as_i64() == Some(identity as i64))
+            .map(|(_, frame)| frame.own());
+        let Some(frame) = frame else { return Ok(None) };
+        let line = attribute(frame.borrow(), c"f_lineno")?.borrow().as_i64().unwrap_or(0);
+        let code = attribute(frame.borrow(), c"f_code")?;
+        let text = |name| -> error::Result<String> {
+            Ok(attribute(code.borrow(), name)?.borrow().as_str().unwrap_or_default())
+        };
+        Ok(Some(format!("{}:{line} in {}", text(c"co_filename")?, text(c"co_name")?)))
+    };
+    place().unwrap_or_else(|error::Raised| {
+        drop(error::take());
+        None
+    })
+}
+
+/// While it lives, exceptions that end threads are not reported: they are ours.
+pub struct Hush {
+    module: Owned,
+    hook: Owned,
+}
+
+impl Hush {
+    /// Silences `threading.excepthook`.
+    pub fn begin() -> Option<Hush> {
+        let hush = || -> error::Result<Hush> {
+            let module = import(c"threading")?;
+            let hook = attribute(module.borrow(), c"excepthook")?;
+            let silent = attribute(import(c"builtins")?.borrow(), c"id")?;
+            set_hook(&module, &silent)?;
+            Ok(Hush { module, hook })
+        };
+        hush().map_err(|error::Raised| drop(error::take())).ok()
+    }
+}
+
+impl Drop for Hush {
+    fn drop(&mut self) {
+        if set_hook(&self.module, &self.hook).is_err() {
+            drop(error::take());
+        }
+    }
+}
+
+fn set_hook(module: &Owned, hook: &Owned) -> error::Result<()> {
+    let (module, hook) = (module.borrow().as_ptr(), hook.borrow().as_ptr());
+    // SAFETY: a live module and a live callable.
+    let failed = unsafe { ffi::PyObject_SetAttrString(module, c"excepthook".as_ptr(), hook) } < 0;
+    if failed { Err(error::Raised) } else { Ok(()) }
 }
 
 impl ActiveThreads {

@@ -12,6 +12,7 @@ use super::session::Signals;
 use crate::interp::error::{self, Result};
 use crate::interp::object::Owned;
 use crate::interp::thread_state::ThreadState;
+use crate::interp::threads;
 
 /// How often the waiting caller looks for signals (Ctrl-C) and stuck workers.
 const TICK: Duration = Duration::from_millis(50);
@@ -77,6 +78,8 @@ struct Slot<T> {
 pub struct Watch {
     /// A worker may take so long between two scheduling points.
     pub stuck_after: Duration,
+    /// One execution may take so long.
+    pub run: Duration,
     /// The whole may take so long.
     pub total: Option<Duration>,
 }
@@ -143,6 +146,7 @@ fn wait<T>(
     let started = Instant::now();
     let (mut seen, mut since) = (0, Instant::now());
     let mut asked_at = None::<Instant>;
+    let mut running = (0, Instant::now());
     loop {
         let mut result = slot.result.lock();
         if result.is_none() {
@@ -152,14 +156,23 @@ fn wait<T>(
             return result.take();
         }
         drop(result);
-        check_signals(lent, signals, raised);
+        if check_signals(lent, signals, raised) {
+            raise_in_worker(lent, signals);
+            asked_at.get_or_insert_with(Instant::now);
+        }
+        let execution = signals.execution.load(Relaxed);
+        if execution != running.0 {
+            running = (execution, Instant::now());
+        } else if running.1.elapsed() > watch.run {
+            signals.interrupt(Cut::RunTime);
+        }
         if watch.total.is_some_and(|limit| started.elapsed() > limit) {
             signals.interrupt(Cut::Interrupted);
         }
         let progress = signals.progress.load(Relaxed);
         if progress != seen || signals.in_worker.load(Relaxed) == 0 {
             (seen, since, asked_at) = (progress, Instant::now(), None);
-        } else if since.elapsed() > watch.stuck_after {
+        } else if asked_at.is_some() || since.elapsed() > watch.stuck_after {
             match asked_at {
                 None => {
                     signals.interrupt(Cut::Stuck);
@@ -167,8 +180,7 @@ fn wait<T>(
                     asked_at = Some(Instant::now());
                 }
                 Some(at) if at.elapsed() > Duration::from_secs(1) => {
-                    // It does not even reach the next bytecode: leave it behind.
-                    *CARRIER.lock() = None;
+                    abandon(lent, signals);
                     return None;
                 }
                 Some(_) => {}
@@ -177,19 +189,31 @@ fn wait<T>(
     }
 }
 
+/// The worker does not even reach the next bytecode: leaves it behind with its
+/// carrier, which can never attach the caller's state again.
+fn abandon(lent: &Lent, signals: &Signals) {
+    lent.token.lock();
+    *CARRIER.lock() = None;
+    lent.state.attach_at_home();
+    error::withdraw_from_thread(signals.identity.load(std::sync::atomic::Ordering::Relaxed));
+    ThreadState::detach();
+}
+
 /// Runs the handlers of signals that came in meanwhile, on the thread that
-/// Python expects them on.
-fn check_signals(lent: &Lent, signals: &Signals, raised: &mut Option<Owned>) {
+/// Python expects them on. Did one raise?
+fn check_signals(lent: &Lent, signals: &Signals, raised: &mut Option<Owned>) -> bool {
     if raised.is_some() || !lent.token.try_lock() {
-        return;
+        return false;
     }
     lent.state.attach_at_home();
-    if let Err(error::Raised) = error::check_signals() {
+    let interrupted = error::check_signals().is_err();
+    if interrupted {
         *raised = error::take();
         signals.interrupt(Cut::Interrupted);
     }
     ThreadState::detach();
     lent.give_back();
+    interrupted
 }
 
 /// Raises in the worker that runs, at its next bytecode.
@@ -199,6 +223,7 @@ fn raise_in_worker(lent: &Lent, signals: &Signals) {
     }
     lent.state.attach_at_home();
     let identity = signals.identity.load(std::sync::atomic::Ordering::Relaxed);
+    *signals.stuck_at.lock() = threads::place_of(identity);
     error::raise_in_thread(identity);
     ThreadState::detach();
     lent.give_back();

@@ -291,6 +291,7 @@ impl Explorer<'_> {
             Err(Raised) => return broken(),
         };
         let prepared = Instant::now();
+        self.signals.execution.fetch_add(1, Relaxed);
         let ends: Ends = Rc::default();
         time::begin_execution();
         let chooses = strategy.chooses();
@@ -345,6 +346,7 @@ impl Explorer<'_> {
         let deadline = Instant::now() + self.job.run_time;
         let mut problem = Ok(());
         let mut turns = 0u32;
+        let mut hush = None;
         loop {
             session::poll_signals();
             turns = turns.wrapping_add(1);
@@ -355,6 +357,9 @@ impl Explorer<'_> {
                 break;
             };
             let index = worker as usize;
+            if hush.is_none() && !lent && session::ends_thread(worker) {
+                hush = known_threads::Hush::begin();
+            }
             if fibers.len() <= index {
                 fibers.resize_with(index + 1, || None);
             }
@@ -373,6 +378,7 @@ impl Explorer<'_> {
             }
             let Some(fiber) = fibers[index].as_mut() else { continue };
             self.signals.identity.store(fiber.state().identity(), Relaxed);
+            self.signals.worker.store(index, Relaxed);
             self.signals.in_worker.store(1, Relaxed);
             session::set_running(Some(worker));
             if std::mem::take(&mut lent) {
@@ -385,6 +391,7 @@ impl Explorer<'_> {
                 session::with(|execution| execution.finish(worker));
             }
         }
+        drop(hush);
         self.signals.in_worker.store(0, Relaxed);
         if !lent {
             self.lent.switch_to();
@@ -404,13 +411,17 @@ impl Explorer<'_> {
         let (callable, state) = (self.job.workers[worker as usize].clone(), state.clone());
         let ends = ends.clone();
         fiber.assign(Box::new(move || {
+            // Somebody may have raised in the thread state while it was idle.
+            thread.reset();
             tracer::enter_worker();
             let result = call(callable.borrow(), &[state.borrow()]);
             tracer::leave_worker();
-            if let (Err(Raised), Some(exception)) = (result, error::take())
-                && !error::is_abandoned(exception.borrow())
-            {
-                ends.borrow_mut().push((worker, exception));
+            if let (Err(Raised), Some(exception)) = (result, error::take()) {
+                if error::is_abandoned(exception.borrow()) {
+                    session::note_abandoned();
+                } else {
+                    ends.borrow_mut().push((worker, exception));
+                }
             }
             drop((callable, state, ends));
             thread.reset();
@@ -455,12 +466,14 @@ impl Explorer<'_> {
 
 /// The whole life of a thread that a worker started.
 fn run_thread(task: threads::Task, thread: ThreadState) {
+    thread.reset();
     tracer::enter_worker();
     let result = primitives::threads::run(&task);
     tracer::leave_worker();
-    if let (Err(Raised), Some(exception)) = (result, error::take())
-        && !error::is_abandoned(exception.borrow())
-    {
+    if let (Err(Raised), Some(exception)) = (result, error::take()) {
+        if error::is_abandoned(exception.borrow()) {
+            session::note_abandoned();
+        }
         primitives::threads::report_unraisable(exception, task.function.borrow());
     }
     let ended = match &task.handle {

@@ -28,6 +28,12 @@ pub struct Signals {
     pub in_worker: AtomicU8,
     /// Identity of the worker that runs.
     pub identity: AtomicUsize,
+    /// Index of the worker that runs.
+    pub worker: AtomicUsize,
+    /// Number of the execution that runs.
+    pub execution: AtomicU64,
+    /// Where a worker was found stuck.
+    pub stuck_at: parking_lot::Mutex<Option<String>>,
 }
 
 impl Signals {
@@ -59,6 +65,7 @@ thread_local! {
     static RUNNING: Cell<Option<Worker>> = const { Cell::new(None) };
     static ROLES: RefCell<rustc_hash::FxHashMap<u32, Role>> = RefCell::default();
     static KILLS: Cell<u32> = const { Cell::new(0) };
+    static EVENTS: Cell<u32> = const { Cell::new(0) };
     static SIGNALS: RefCell<Arc<Signals>> = RefCell::new(Arc::default());
 }
 
@@ -128,7 +135,12 @@ pub fn instruction<'a>(
             Some(turn)
         });
         match turn {
-            Some(Turn::Go) => return Ok(()),
+            Some(Turn::Go) => {
+                if EVENTS.replace(EVENTS.get().wrapping_add(1)) % 1024 == 0 {
+                    poll_signals();
+                }
+                return Ok(());
+            }
             Some(Turn::Wait) => give_turn_away()?,
             None => return tolerate_or_kill(),
         }
@@ -144,7 +156,6 @@ fn note_values(execution: &mut Execution, touches: &[Touch<'_>]) {
 
 /// A killed worker may clean up; one that goes on and on is raised at again.
 fn tolerate_or_kill() -> Result<()> {
-    thread_local!(static EVENTS: Cell<u32> = const { Cell::new(0) });
     EVENTS.set(EVENTS.get() + 1);
     if EVENTS.get() % 4096 == 0 { Err(kill()) } else { Ok(()) }
 }
@@ -299,6 +310,19 @@ pub fn set_sleeping(sleeping: bool) {
     });
 }
 
+/// Is this worker a thread that is being unwound?
+pub fn ends_thread(worker: Worker) -> bool {
+    super::threads::is_thread(worker) && with(|execution| execution.workers[worker as usize].killed)
+}
+
+/// The running worker was ended by us. Its execution is not to be judged, unless
+/// it is over for another reason already.
+pub fn note_abandoned() {
+    with(|execution| {
+        execution.cut.get_or_insert(Cut::Stuck);
+    });
+}
+
 /// Is the running worker being unwound?
 pub fn is_killed() -> bool {
     running().is_some_and(|worker| with(|execution| execution.workers[worker as usize].killed))
@@ -329,8 +353,7 @@ fn caller(what: &'static str) -> Site {
     innermost.unwrap_or(Site { code: u32::MAX, offset: 0, what })
 }
 
-/// Called before each execution and between its events: has the caller asked to
-/// stop?
+/// Called at each turn and every so many events: has the caller asked to stop?
 pub fn poll_signals() {
     SIGNALS.with_borrow(|signals| {
         signals.progress.fetch_add(1, Ordering::Relaxed);

@@ -23,5 +23,5 @@ fn fork(hook: &Hook, module: Obj<'_>, arguments: &Arguments<'_>) -> error::Resul
              or the 'spawn' start method of multiprocessing",
         ));
     }
-    hook.call(module, arguments.positional())
+    hook.pass_on(module, arguments)
 }

@@ -11,14 +11,16 @@ use crate::interp::redirect::{Arguments, Hook};
 use crate::runtime::queues;
 use crate::runtime::session;
 
-hook!(GET => |hook, queue, arguments| {
-    let block = arguments.truth(0, "block", true)?;
-    let timeout = arguments.seconds(1, "timeout")?;
-    get(hook, queue, block, timeout)
+hook!(GET => |hook, queue, arguments| match session::running() {
+    Some(_) => {
+        let block = arguments.truth(0, "block", true)?;
+        get(queue, block, arguments.seconds(1, "timeout")?)
+    }
+    None => hook.pass_on(queue, arguments),
 });
-hook!(GET_NOWAIT => |hook, queue, _| match session::running() {
-    Some(_) => get(&GET, queue, false, None),
-    None => hook.call(queue, &[]),
+hook!(GET_NOWAIT => |hook, queue, arguments| match session::running() {
+    Some(_) => get(queue, false, None),
+    None => hook.pass_on(queue, arguments),
 });
 hook!(PUT => put);
 hook!(PUT_NOWAIT => put);
@@ -39,17 +41,7 @@ pub(super) const TABLE: &[Row] = &[(
     ],
 )];
 
-fn get(hook: &Hook, queue: Obj<'_>, block: bool, timeout: Option<f64>) -> Result<Owned> {
-    if session::running().is_none() {
-        let block = Owned::from_bool(block);
-        return match timeout {
-            Some(timeout) => {
-                let timeout = Owned::from_float(timeout)?;
-                hook.call(queue, &[block.borrow(), timeout.borrow()])
-            }
-            None => hook.call(queue, &[block.borrow()]),
-        };
-    }
+fn get(queue: Obj<'_>, block: bool, timeout: Option<f64>) -> Result<Owned> {
     if block && timeout.is_some_and(|timeout| timeout < 0.0) {
         return Err(error::value_error("'timeout' must be a non-negative number"));
     }
@@ -80,7 +72,7 @@ fn put(hook: &Hook, queue: Obj<'_>, arguments: &Arguments<'_>) -> Result<Owned> 
     }
     match arguments.get(0, "item") {
         Some(item) => hook.call(queue, &[item]),
-        None => hook.call(queue, arguments.positional()),
+        None => hook.pass_on(queue, arguments),
     }
 }
 
@@ -88,7 +80,7 @@ fn look(hook: &Hook, queue: Obj<'_>, arguments: &Arguments<'_>) -> Result<Owned>
     if session::running().is_some() {
         queues::look(queue)?;
     }
-    hook.call(queue, arguments.positional())
+    hook.pass_on(queue, arguments)
 }
 
 /// How many items are in the queue.

@@ -54,7 +54,7 @@ pub(super) const TABLE: &[Row] = &[
 fn start_new_thread(hook: &Hook, module: Obj<'_>, arguments: &Arguments<'_>) -> Result<Owned> {
     let positional = arguments.positional();
     let (Some(_), [function, args, rest @ ..]) = (session::running(), positional) else {
-        return hook.call(module, positional);
+        return hook.pass_on(module, arguments);
     };
     let task = Task {
         function: function.own(),
@@ -71,7 +71,7 @@ fn start_new_thread(hook: &Hook, module: Obj<'_>, arguments: &Arguments<'_>) -> 
 fn start_joinable_thread(hook: &Hook, module: Obj<'_>, arguments: &Arguments<'_>) -> Result<Owned> {
     let function = arguments.get(0, "function");
     let (Some(_), Some(function)) = (session::running(), function) else {
-        return hook.call(module, arguments.positional());
+        return hook.pass_on(module, arguments);
     };
     let handle = match arguments.get(1, "handle").filter(|handle| !handle.is_none()) {
         Some(handle) => handle.own(),
@@ -98,7 +98,7 @@ fn join(hook: &Hook, handle: Obj<'_>, arguments: &Arguments<'_>) -> Result<Owned
             threads::join(worker, handle, timeout)?;
             Ok(Owned::none())
         }
-        None => hook.call(handle, arguments.positional()),
+        None => hook.pass_on(handle, arguments),
     }
 }
 
@@ -106,7 +106,7 @@ fn join(hook: &Hook, handle: Obj<'_>, arguments: &Arguments<'_>) -> Result<Owned
 fn is_done(hook: &Hook, handle: Obj<'_>, arguments: &Arguments<'_>) -> Result<Owned> {
     match threads::by_handle(handle) {
         Some(worker) => threads::is_done(worker, handle).map(Owned::from_bool),
-        None => hook.call(handle, arguments.positional()),
+        None => hook.pass_on(handle, arguments),
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) const TABLE: &[Row] = &[
 
 fn sleep(hook: &Hook, module: Obj<'_>, arguments: &Arguments<'_>) -> Result<Owned> {
     let Some(&argument) = arguments.positional().first() else {
-        return hook.call(module, arguments.positional());
+        return hook.pass_on(module, arguments);
     };
     if session::running().is_none() {
         return hook.call(module, &[argument]);
@@ -86,15 +86,14 @@ fn now(hook: &Hook, class: Obj<'_>, arguments: &Arguments<'_>) -> Result<Owned> 
             ))
         },
         (Some(_), None) => at(hook, class, arguments, c"fromtimestamp"),
-        (None, Some(zone)) => hook.call(class, &[zone]),
-        (None, None) => hook.call(class, &[]),
+        (None, _) => hook.pass_on(class, arguments),
     }
 }
 
 fn at(
     hook: &Hook,
     class: Obj<'_>,
-    _arguments: &Arguments<'_>,
+    arguments: &Arguments<'_>,
     method: &std::ffi::CStr,
 ) -> Result<Owned> {
     match time::read(Clock::Wall) {
@@ -107,6 +106,6 @@ fn at(
                 reading,
             ))
         },
-        None => hook.call(class, &[]),
+        None => hook.pass_on(class, arguments),
     }
 }

@@ -1,0 +1,204 @@
+"""A limit ends things cleanly, says which one it was, and is never a pass."""
+
+import os
+import signal
+import sys
+import threading
+import time
+
+import pytest
+
+import frontrun
+
+
+class State:
+    def __init__(self):
+        self.value = 0
+
+
+def increment(state):
+    state.value += 1
+
+
+def count_for_ever(state):
+    while True:
+        state.value += 1
+
+
+def spin(state):
+    while True:
+        pass
+
+
+def explore(workers, **options):
+    return frontrun.explore(State, workers, lambda state: True, **options)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind():
+    threads = threading.enumerate()
+    yield
+    assert threading.enumerate() == threads
+    again = explore([increment, increment], stop_on_first=False)
+    assert (again.num_explored, again.exhaustive) == (4, True)
+
+
+def test_max_executions_ends_the_search_and_keeps_its_verdict():
+    result = explore([increment] * 3, max_executions=5)
+    assert result.num_explored == 5
+    assert result.property_holds is True
+    assert not result.exhaustive
+
+
+def test_total_timeout_ends_the_search_and_keeps_its_verdict():
+    def many(state):
+        for _ in range(8):
+            state.value += 1
+
+    result = explore([many] * 3, total_timeout=0.2)
+    assert result.property_holds is True
+    assert not result.exhaustive
+
+
+def test_an_execution_with_too_many_events_is_inconclusive():
+    result = explore([count_for_ever, increment], max_branches=1000)
+    assert result.property_holds is None
+    assert "max_branches=1000" in result.inconclusive_reason
+    with pytest.raises(AssertionError, match="inconclusive"):
+        result.assert_holds()
+
+
+def test_an_execution_that_takes_too_long_is_inconclusive():
+    result = explore([count_for_ever, increment], timeout_per_run=0.2, max_branches=10**9)
+    assert result.property_holds is None
+    assert "timeout_per_run=0.2" in result.inconclusive_reason
+
+
+def test_a_worker_that_never_reaches_a_scheduling_point_is_named():
+    result = explore([spin, increment], deadlock_timeout=0.2)
+    assert result.property_holds is None
+    assert "deadlock_timeout=0.2" in result.inconclusive_reason
+    assert "worker 0" in result.inconclusive_reason
+    assert "in spin" in result.inconclusive_reason
+
+
+def test_a_worker_stuck_in_a_blocking_call_is_left_behind():
+    reader, writer = os.pipe()
+
+    def read(state):
+        os.read(reader, 1)
+
+    result = explore([read, increment], deadlock_timeout=0.2)
+    assert result.property_holds is None
+    assert "in read" in result.inconclusive_reason
+    os.write(writer, b"x")
+
+
+def test_a_worker_that_is_given_up_runs_its_clean_up():
+    cleaned = []
+
+    def worker(state):
+        try:
+            spin(state)
+        finally:
+            cleaned.append(True)
+
+    explore([worker], deadlock_timeout=0.2)
+    assert cleaned == [True]
+
+
+def test_blocked_workers_are_unwound_and_release_their_locks():
+    lock, cleaned = threading.Lock(), []
+
+    def worker(state):
+        with lock:
+            try:
+                threading.Event().wait()
+            finally:
+                cleaned.append(True)
+
+    result = explore([worker], reproduce_on_failure=0)
+    assert result.deadlock
+    assert cleaned
+    assert not lock.locked()
+
+
+@pytest.mark.parametrize("worker", [spin, count_for_ever])
+def test_ctrl_c_ends_the_exploration(worker):
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        explore([worker, increment], max_branches=10**9, timeout_per_run=60)
+    timer.join()
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    "exception",
+    [SystemExit, KeyboardInterrupt, GeneratorExit, MemoryError, RecursionError, Exception],
+)
+def test_any_exception_that_a_worker_does_not_catch_is_a_failure(exception):
+    def worker(state):
+        raise exception("on purpose")
+
+    result = explore([increment, worker])
+    assert result.property_holds is False
+    assert type(result.exception) is exception
+
+
+def test_unlimited_recursion_in_a_worker_is_a_recursion_error():
+    def recurse(state):
+        recurse(state)
+
+    result = explore([recurse, increment])
+    assert isinstance(result.exception, RecursionError)
+
+
+def test_a_nested_exploration_is_refused():
+    def worker(state):
+        explore([increment])
+
+    result = explore([worker])
+    assert "nested" in str(result.exception)
+
+
+def test_an_exploration_beside_another_one_is_refused():
+    errors = []
+
+    def setup():
+        def run():
+            try:
+                explore([increment])
+            except RuntimeError as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+        return State()
+
+    frontrun.explore(setup, [increment], lambda state: True)
+    assert "side by side" in str(errors[0])
+
+
+def test_an_exploration_runs_in_any_thread():
+    results = []
+    thread = threading.Thread(
+        target=lambda: results.append(explore([increment] * 2, stop_on_first=False))
+    )
+    thread.start()
+    thread.join()
+    assert results[0].num_explored == 4
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="3.11 has no sys.monitoring")
+def test_no_monitoring_event_stays_on():
+    explore([increment, increment])
+    for tool in range(6):
+        if sys.monitoring.get_tool(tool) == "frontrun":
+            assert sys.monitoring.get_events(tool) == 0
+            assert sys.monitoring.get_local_events(tool, increment.__code__) == 0
+            break
+    else:
+        pytest.fail("no tool id in use")
