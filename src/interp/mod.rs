@@ -13,6 +13,7 @@ pub mod code;
 pub mod containers;
 pub mod dict;
 pub mod error;
+pub mod exit;
 pub mod fiber;
 pub mod frame;
 pub mod layout;

@@ -10,6 +10,7 @@ use parking_lot::{Condvar, Mutex, RawMutex, lock_api::RawMutex as _};
 use super::execution::Cut;
 use super::session::Signals;
 use crate::interp::error::{self, Result};
+use crate::interp::exit::hang_at_exit;
 use crate::interp::object::Owned;
 use crate::interp::thread_state::ThreadState;
 use crate::interp::threads;
@@ -129,7 +130,10 @@ fn post(job: Job) {
     std::thread::Builder::new()
         .name("frontrun-carrier".into())
         .stack_size(16 << 20)
-        .spawn(move || receiver.iter().for_each(|job| job()))
+        .spawn(move || {
+            hang_at_exit();
+            receiver.iter().for_each(|job| job());
+        })
         .expect("an OS thread can be started");
     sender.send(job).expect("the thread has just started");
     *carrier = Some(sender);
