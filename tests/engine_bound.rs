@@ -9,6 +9,8 @@ use engine_sim::programs::*;
 use engine_sim::random::{any_program, cases};
 use engine_sim::{Program, Runner, brute, explore, explore_with, preemptions};
 use frontrun_native::dpor::Dpor;
+use frontrun_native::strategy::Strategy as _;
+use frontrun_native::trace::Trace;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -54,18 +56,34 @@ proptest! {
     }
 }
 
+/// (executions with these bounds, without)
+fn cut(program: &Program, bounds: &[u32]) -> Vec<usize> {
+    let count = |bound| explore(program, &mut Dpor::with_bound(bound), 1, usize::MAX).len();
+    bounds.iter().map(|&k| count(Some(k))).collect()
+}
+
 #[test]
 fn bounds_cut() {
-    for (name, program) in [
-        ("counter(2,5)", counter(2, 5)),
-        ("counter(3,2)", counter(3, 2)),
-        ("counter(3,3)", counter(3, 3)),
-        ("counter(4,2)", counter(4, 2)),
-    ] {
-        for k in [0, 1, 2] {
-            let mut dpor = Dpor::with_bound(Some(k));
-            let n = explore(&program, &mut dpor, 1, 200_000).len();
-            println!("{name} bound {k}: {n} executions {:?}", dpor.stats());
+    assert_eq!(cut(&counter(2, 5), &[0, 1, 2]), [19, 172, 740]); // of 34904
+    assert_eq!(cut(&counter(3, 2), &[0, 1, 2]), [501, 1626, 3606]); // of 7134
+    assert_eq!(cut(&counter(3, 3), &[0, 1, 2]), [1655, 10032, 44703]);
+}
+
+/// `cargo test --release --test engine_bound large -- --ignored --nocapture`
+#[test]
+#[ignore = "takes minutes"]
+fn large_ones_are_cut() {
+    for (name, program) in [("counter(3,3)", counter(3, 3)), ("counter(4,2)", counter(4, 2))] {
+        for bound in [Some(1), Some(2), None] {
+            let mut dpor = Dpor::with_bound(bound);
+            let mut runner = Runner::new(&program, 1);
+            let mut trace = Trace::new();
+            let mut plan = dpor.next_plan(None).cloned();
+            while let Some(p) = plan {
+                runner.run(&p, &mut trace);
+                plan = dpor.next_plan(Some(&trace)).cloned();
+            }
+            println!("{name} {bound:?}: {:?}", dpor.stats());
         }
     }
 }

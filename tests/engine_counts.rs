@@ -116,5 +116,9 @@ fn published_counts() {
         ("account(2)", account(2), 6, 0),
         ("account(3)", account(3), 63, 0),
         ("message_passing", message_passing(), 2, 0),
+        ("reorder(3)", reorder(3), 36, 0),
+        ("reorder(4)", reorder(4), 576, 0),
+        ("reorder(5)", reorder(5), 14400, 0),
+        ("late_worker", late_worker(), 13, 3),
     ]);
 }

@@ -140,10 +140,11 @@ impl Reversal {
         let w = known.worker as usize;
         // The worker did nothing yet that it does not do in the sequence too,
         // so the step is its next one in the execution at hand as well.
-        let same = match self.passed[w] <= self.until[w] {
-            true => Some(h.accesses(h.nth(known.worker, self.passed[w])?)),
-            false => None,
-        };
+        // (Unless it was never started there.)
+        let same = (self.passed[w] <= self.until[w])
+            .then(|| h.nth(known.worker, self.passed[w]))
+            .flatten()
+            .map(|step| h.accesses(step));
         let unlike =
             |(a, k): (&SlotAccess, &SlotAccess)| k.kind.is_memory() && a.names_no_location();
         if same.is_some_and(|same| {

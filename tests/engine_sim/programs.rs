@@ -164,6 +164,18 @@ pub fn message_passing() -> Program {
     ])
 }
 
+/// Of two tokens; one worker is never started in some executions.
+pub fn late_worker() -> Program {
+    let mut program = Program::new(vec![
+        vec![Acquire(at(1)), Read(0, at(0)), Release(at(1)), Start(2)],
+        vec![Write(at(2), C(0)), super::Op::AcquireAndWrite(at(1), at(0))],
+        vec![Acquire(at(0))],
+        vec![Acquire(at(1)), Read(0, at(2))],
+    ]);
+    program.tokens.insert(1, 2);
+    program
+}
+
 /// SCTBench reorder: n-1 setters, one checker.
 pub fn reorder(n: usize) -> Program {
     let mut workers = vec![vec![Write(at(0), C(1)), Write(at(1), C(-1))]; n - 1];

@@ -1,0 +1,39 @@
+//! A million executions within a gibibyte.
+//!
+//! `cargo test --release --test engine_memory -- --ignored --nocapture`
+
+mod engine_sim;
+
+use engine_sim::programs::counter;
+use engine_sim::{Program, Runner};
+use frontrun_native::dpor::Dpor;
+use frontrun_native::strategy::Strategy;
+use frontrun_native::trace::Trace;
+
+/// The most memory this process has ever used, in MiB.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0) / 1024
+}
+
+fn run(program: &Program, executions: u64) {
+    let mut dpor = Dpor::new();
+    let mut runner = Runner::new(program, 1);
+    let mut trace = Trace::new();
+    let mut plan = dpor.next_plan(None).cloned();
+    while let Some(p) = plan.filter(|_| dpor.stats().executions < executions) {
+        runner.run(&p, &mut trace);
+        plan = dpor.next_plan(Some(&trace)).cloned();
+    }
+    println!("{:?}, peak {} MiB, estimate {:?}", dpor.stats(), peak(), dpor.estimate());
+    assert!(dpor.stats().executions >= executions);
+    assert!(peak() < 1024);
+}
+
+#[test]
+#[ignore = "takes a minute"]
+fn a_million_executions() {
+    run(&counter(3, 3), 1_000_000);
+    run(&counter(2, 200), 100_000);
+}
