@@ -48,7 +48,9 @@ pub enum Kind {
     /// disabled until then.
     Join,
     /// Virtual time jumped, because nobody could run: ordered after everything
-    /// before it and before everything after it. Its `loc` means nothing.
+    /// before it and before everything after it. Its `loc` means nothing. An
+    /// acquire that timed out is `Advance` and a [`Kind::Miss`] of the resource;
+    /// it could have been the acquire that it is elsewhere.
     Advance,
 }
 

@@ -118,8 +118,8 @@ impl<'a> Beginning<'a> {
         let n = counts[worker as usize];
         n >= self.end[worker as usize]
             || self.h.nth(worker, n).is_none_or(|step| {
-                let waits = |kind| matches!(kind, Kind::Acquire | Kind::Join | Kind::Advance);
-                self.h.accesses(step).iter().any(|a| waits(a.kind))
+                let waits = |kind| matches!(kind, Kind::Acquire | Kind::Join);
+                self.h.advances(step) || self.h.accesses(step).iter().any(|a| waits(a.kind))
             })
     }
 }

@@ -28,7 +28,7 @@ pub(super) struct SlotAccess {
 
 impl SlotAccess {
     pub fn names_no_location(self) -> bool {
-        matches!(self.kind, Kind::Start | Kind::Join | Kind::Advance)
+        matches!(self.kind, Kind::Start | Kind::Join)
     }
 }
 
@@ -101,6 +101,8 @@ pub(super) struct History {
     executed: Vec<u32>,
     /// Which workers another one starts.
     started: Vec<bool>,
+    /// The steps at which time jumped.
+    advances: Vec<Step>,
     /// Where runs of one worker start.
     runs: Vec<Step>,
     slot_of: Slots,
@@ -171,6 +173,7 @@ impl History {
         self.steps_of.iter_mut().for_each(Vec::clear);
         self.executed.clear();
         self.started.clear();
+        self.advances.clear();
         self.runs.clear();
         self.slots.clear();
         self.touches.clear();
@@ -200,7 +203,13 @@ impl History {
                 self.started[access.loc as usize] = true;
             }
             let slot = match access.kind {
-                Kind::Start | Kind::Join | Kind::Advance => access.loc,
+                // Not kept as an access, so that a step has equally many whether
+                // it times out or not.
+                Kind::Advance => {
+                    self.advances.push(step);
+                    continue;
+                }
+                Kind::Start | Kind::Join => access.loc,
                 _ => self.touch(worker, access, step < self.events),
             };
             self.accesses.push(SlotAccess { slot, kind: access.kind });
@@ -291,6 +300,11 @@ impl History {
     /// How many steps a worker executed.
     pub fn executed(&self, worker: Worker) -> u32 {
         self.executed[worker as usize]
+    }
+
+    /// Did time jump at this step?
+    pub fn advances(&self, step: Step) -> bool {
+        !self.advances.is_empty() && self.advances.binary_search(&step).is_ok()
     }
 
     /// Is it started by another worker of this execution?

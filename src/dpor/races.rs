@@ -12,6 +12,8 @@
 //! rule, deadlocks are missed.
 
 use super::history::{History, NONE, SlotAccess, Step};
+use smallvec::SmallVec;
+
 use crate::trace::{Kind, Worker};
 
 /// A pair of steps whose order can be reversed.
@@ -76,21 +78,22 @@ impl Races {
     fn needs_clock(&self, h: &History, step: Step, worker: Worker) -> bool {
         let w = worker as usize;
         self.epoch_of[w] != self.epoch
+            || h.advances(step)
             || (self.count[w] == 0 && self.start[w] != NONE)
             || h.accesses(step).iter().any(|a| match a.kind {
                 Kind::None => false,
-                Kind::Start | Kind::Join | Kind::Advance => true,
+                Kind::Start | Kind::Join => true,
                 _ => h.contended(a.slot),
             })
     }
 
     fn executed(&mut self, h: &mut History, step: Step, worker: Worker) {
         let w = worker as usize;
-        if h.accesses(step).iter().any(|a| a.kind == Kind::Advance) {
-            self.advance(h, step);
+        if h.advances(step) {
+            self.advance(h);
         }
         self.set_base(h, step, worker);
-        self.races_of(h, step, true);
+        self.races_of(h, step, true, |_, a| a);
         // The clock is the base joined with all conflicting predecessors.
         self.joined.clone_from(&self.base);
         for i in 0..h.accesses(step).len() {
@@ -160,12 +163,12 @@ impl Races {
 
     /// Time jumps: whoever waits for a token now may have to get it earlier,
     /// and everything later happens after everything until now.
-    fn advance(&mut self, h: &History, step: Step) {
+    fn advance(&mut self, h: &History) {
         for w in 0..h.workers {
             let begun = self.start[w] != NONE || !h.is_started(w as Worker);
             let Some(next) = h.nth(w as Worker, self.count[w]) else { continue };
-            let waits = h.accesses(next).iter().any(|a| a.kind == Kind::Acquire);
-            if begun && (next == step || waits) {
+            let waits = h.accesses(next).iter().any(|&a| wanted(h, a).kind == Kind::Acquire);
+            if begun && waits {
                 self.waiting(h, next);
             }
         }
@@ -179,15 +182,24 @@ impl Races {
             return;
         }
         self.set_base(h, step, h.worker(step));
-        self.races_of(h, step, false);
+        self.races_of(h, step, false, wanted);
     }
 
-    /// Lists the races between the events so far and `step`, whose base is set.
-    fn races_of(&mut self, h: &History, step: Step, enabled: bool) {
+    /// Lists the races between the events so far and `step`, whose base is set,
+    /// if its accesses were what `wanted` makes of them.
+    fn races_of(
+        &mut self,
+        h: &History,
+        step: Step,
+        enabled: bool,
+        wanted: fn(&History, SlotAccess) -> SlotAccess,
+    ) {
         let worker = h.worker(step);
-        let acquires = h.accesses(step).iter().any(|a| a.kind == Kind::Acquire);
+        let accesses: SmallVec<[SlotAccess; 4]> =
+            h.accesses(step).iter().map(|&a| wanted(h, a)).collect();
+        let acquires = accesses.iter().any(|a| a.kind == Kind::Acquire);
         self.candidates.clear();
-        for access in h.accesses(step) {
+        for access in &accesses {
             if !access.kind.is_memory() || access.kind == Kind::None || !h.contended(access.slot) {
                 continue;
             }
@@ -211,7 +223,9 @@ impl Races {
                     }
                     continue;
                 }
-                if other != worker && (!acquires || could_acquire(h, step, touch.step, enabled)) {
+                if other != worker
+                    && (!acquires || could_acquire(h, &accesses, touch.step, enabled))
+                {
                     self.candidates.push(touch.step);
                     if touch.kind.is_write() {
                         break;
@@ -236,10 +250,16 @@ impl Races {
     }
 }
 
-/// Would the tokens that `step` needs be there if `first`, and everything that
+/// What a step waited for: had there been a token, it would not have timed out.
+fn wanted(h: &History, a: SlotAccess) -> SlotAccess {
+    let in_vain = a.kind == Kind::Miss && h.slots[a.slot as usize].is_resource;
+    SlotAccess { kind: if in_vain { Kind::Acquire } else { a.kind }, ..a }
+}
+
+/// Would the tokens that the accesses need be there if `first`, and everything that
 /// happens after it, had not been executed?
-fn could_acquire(h: &History, step: Step, first: Step, enabled: bool) -> bool {
-    h.accesses(step).iter().filter(|a| a.kind == Kind::Acquire).all(|access| {
+fn could_acquire(h: &History, accesses: &[SlotAccess], first: Step, enabled: bool) -> bool {
+    accesses.iter().filter(|a| a.kind == Kind::Acquire).all(|access| {
         if !h.contended(access.slot) {
             return enabled;
         }

@@ -129,13 +129,15 @@ impl Pasts {
         let accesses = h.accesses(step);
         names.extend((1..=accesses.len() as u64).map(|i| mix(start, i)));
         let mut past = start;
+        if h.advances(step) {
+            past = self.worker.iter().fold(past, |p, &w| mix(p, w));
+        }
         for a in accesses {
             let slot = a.slot as usize;
             past = match a.kind {
                 Kind::None => mix(past, 1),
                 Kind::Start => mix(past, 2),
                 Kind::Join => mix(past, self.worker[slot]),
-                Kind::Advance => self.worker.iter().fold(past, |p, &w| mix(p, w)),
                 kind if kind.is_write() => {
                     mix(mix(mix(past, kind as u64), self.writes[slot]), self.reads[slot])
                 }

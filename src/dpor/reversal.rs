@@ -57,7 +57,8 @@ impl Reversal {
         // Nothing of its worker is left out before the second event.
         self.until[self.runner as usize] = h.ordinal(race.second);
         self.foreseen.clear();
-        self.foreseen.extend(h.accesses(race.second).iter().map(|a| match a.kind {
+        let accesses = h.accesses(race.second).iter();
+        self.foreseen.extend(accesses.map(|a| match a.kind {
             // Whether a try-lock succeeds is a matter of counting.
             Kind::TryAcquire | Kind::Miss if h.slots[a.slot as usize].is_resource => {
                 let free = h.tokens_without(a.slot, race.first) > 0;
@@ -141,24 +142,19 @@ impl Reversal {
         // The worker did nothing yet that it does not do in the sequence too,
         // so the step is its next one in the execution at hand as well.
         // (Unless it was never started there.)
+        // (Unless it was never started there.)
+        let unlike =
+            |(a, k): (&SlotAccess, &SlotAccess)| k.kind.is_memory() && a.names_no_location();
         let same = (self.passed[w] <= self.until[w])
             .then(|| h.nth(known.worker, self.passed[w]))
             .flatten()
-            .map(|step| h.accesses(step));
-        let unlike =
-            |(a, k): (&SlotAccess, &SlotAccess)| k.kind.is_memory() && a.names_no_location();
-        if same.is_some_and(|same| {
-            same.len() != known.accesses.len() || same.iter().zip(known.accesses).any(unlike)
-        }) {
-            return None;
-        }
+            .map(|step| h.accesses(step))
+            .filter(|same| same.len() == known.accesses.len())
+            .filter(|same| !same.iter().zip(known.accesses).any(unlike));
         let mut conflict = Some(false);
         for (i, access) in known.accesses.iter().enumerate() {
             let at_most = if known.guess { access.kind.strongest() } else { access.kind };
             let at_least = if known.guess { access.kind.weakest() } else { access.kind };
-            if at_most == Kind::Advance {
-                return Some(false);
-            }
             if !at_most.is_memory() {
                 continue;
             }
@@ -231,8 +227,7 @@ impl Reversal {
                     .iter()
                     .any(|a| a.slot == access.slot && of(a.kind).conflicts(access.kind))
         };
-        access.kind == Kind::Advance
-            || access.kind.is_memory() && (second() || self.conflicts_below_second(h, access))
+        access.kind.is_memory() && (second() || self.conflicts_below_second(h, access))
     }
 
     fn is_left(&self, worker: Worker) -> bool {

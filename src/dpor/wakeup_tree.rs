@@ -11,7 +11,7 @@ use super::history::{History, SlotAccess, Step};
 use super::record::{LazyRecord, Record};
 use super::reversal::{Known, Reversal};
 use crate::strategy::{Segment, Sleeper};
-use crate::trace::{Kind, Worker};
+use crate::trace::Worker;
 
 /// An edge of a wakeup tree, and the subtree behind it.
 #[derive(Debug)]
@@ -135,7 +135,7 @@ pub(super) fn sleeps(h: &History, sleeper: &Sleeper, from: Step, to: Step) -> bo
         return false;
     }
     !accesses.iter().zip(&sleeper.kinds).any(|(a, &kind)| {
-        if kind == Kind::Advance || (kind.is_memory() && a.names_no_location()) {
+        if kind.is_memory() && a.names_no_location() {
             return from < to;
         }
         let touches = h.touches_of_any(a.slot, kind);

@@ -53,6 +53,10 @@ pub enum Op {
     Join(Worker),
     /// Releases one resource and acquires nothing, and writes a variable too.
     AcquireAndWrite(At, At),
+    /// Waits until virtual time has passed.
+    Sleep(u32),
+    /// Waits for a token, but not longer; register := did it get one
+    AcquireWithin(usize, At, u32),
     // ---------------------------------------------------------------- local
     Set(usize, Val),
     /// Jumps to the operation of that index if the register is (not) zero.
@@ -100,6 +104,8 @@ struct Thread {
     regs: [i64; 6],
     count: u32,
     started: bool,
+    /// When it came to its next operation.
+    since: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -108,6 +114,7 @@ pub struct State<'p> {
     threads: Vec<Thread>,
     mem: BTreeMap<i64, i64>,
     tokens: BTreeMap<i64, i64>,
+    now: u32,
 }
 
 impl<'p> State<'p> {
@@ -120,10 +127,21 @@ impl<'p> State<'p> {
                 .any(|op| matches!(op, Op::Start(t) if *t as usize == w))
         };
         let threads = (0..program.workers.len())
-            .map(|w| Thread { pc: 0, regs: [0; 6], count: 0, started: !started_by_other(w) })
+            .map(|w| Thread {
+                pc: 0,
+                regs: [0; 6],
+                count: 0,
+                started: !started_by_other(w),
+                since: 0,
+            })
             .collect();
-        let mut state =
-            Self { program, threads, mem: program.init.clone(), tokens: program.tokens.clone() };
+        let mut state = Self {
+            program,
+            threads,
+            mem: program.init.clone(),
+            tokens: program.tokens.clone(),
+            now: 0,
+        };
         (0..program.workers.len()).for_each(|w| state.settle(w));
         state
     }
@@ -167,11 +185,36 @@ impl<'p> State<'p> {
         self.next_op(w).is_none()
     }
 
-    pub fn enabled(&self, w: usize) -> bool {
+    /// Who can run. If nobody can, time jumps to the earliest deadline.
+    pub fn runnable(&self) -> Vec<usize> {
+        let enabled: Vec<usize> = (0..self.workers()).filter(|&w| self.enabled(w)).collect();
+        if enabled.is_empty() {
+            let waiting = (0..self.workers()).filter_map(|w| Some((self.deadline(w)?, w)));
+            return waiting.min().map(|(_, w)| w).into_iter().collect();
+        }
+        enabled
+    }
+
+    fn deadline(&self, w: usize) -> Option<u32> {
+        match self.next_op(w)? {
+            Op::Sleep(n) | Op::AcquireWithin(_, _, n) if self.threads[w].started => {
+                Some(self.threads[w].since + n)
+            }
+            _ => None,
+        }
+    }
+
+    /// Does the worker's next event need time to jump?
+    fn times_out(&self, w: usize) -> bool {
+        self.deadline(w).is_some() && !self.enabled(w)
+    }
+
+    fn enabled(&self, w: usize) -> bool {
         self.threads[w].started
             && match self.next_op(w) {
                 None => false,
-                Some(Op::Acquire(l) | Op::AcquireAndWrite(l, _)) => {
+                Some(Op::Sleep(_)) => false,
+                Some(Op::Acquire(l) | Op::AcquireAndWrite(l, _) | Op::AcquireWithin(_, l, _)) => {
                     self.tokens(self.address(w, l)) > 0
                 }
                 Some(Op::Join(t)) => self.threads[t as usize].started && self.ended(t as usize),
@@ -182,6 +225,8 @@ impl<'p> State<'p> {
     /// The accesses of a worker's next event, as if it were executed now (a
     /// disabled acquire: as it waits).
     pub fn next(&self, w: usize) -> Vec<(Key, Kind)> {
+        // Only who is alone is waited for by time.
+        let running = self.runnable() == [w];
         let var = |at| (0, self.address(w, at));
         let lock = |at| (1, self.address(w, at));
         let regs = &self.threads[w].regs;
@@ -194,6 +239,14 @@ impl<'p> State<'p> {
                 vec![(var(x), if hit { Kind::Hit } else { Kind::Miss })]
             }
             Op::Acquire(l) => vec![(lock(l), Kind::Acquire)],
+            Op::Sleep(_) => vec![((-1, 0), Kind::Advance)],
+            Op::AcquireWithin(_, l, _) if self.times_out(w) && !running => {
+                vec![(lock(l), Kind::Acquire)]
+            }
+            Op::AcquireWithin(_, l, _) if self.times_out(w) => {
+                vec![((-1, 0), Kind::Advance), (lock(l), Kind::Miss)]
+            }
+            Op::AcquireWithin(_, l, _) => vec![(lock(l), Kind::Acquire)],
             Op::Release(l) => vec![(lock(l), Kind::Release)],
             Op::Try(_, l) => {
                 let free = self.tokens(lock(l).1) > 0;
@@ -211,8 +264,12 @@ impl<'p> State<'p> {
 
     pub fn step(&mut self, w: usize) {
         let op = self.next_op(w).expect("worker has ended");
-        let address = |at| self.address(w, at);
         let mut result = None;
+        let times_out = self.times_out(w);
+        if let Some(deadline) = self.deadline(w).filter(|_| times_out) {
+            self.now = self.now.max(deadline);
+        }
+        let address = |at| self.address(w, at);
         match op {
             Op::Read(r, x) => {
                 result = Some((r, self.mem.get(&address(x)).copied().unwrap_or(0)));
@@ -241,6 +298,14 @@ impl<'p> State<'p> {
                 let l = address(l);
                 *self.tokens.entry(l).or_insert(1) -= 1;
             }
+            Op::Sleep(_) => {}
+            Op::AcquireWithin(r, l, _) => {
+                let l = address(l);
+                if !times_out {
+                    *self.tokens.entry(l).or_insert(1) -= 1;
+                }
+                result = Some((r, !times_out as i64));
+            }
             Op::AcquireAndWrite(l, x) => {
                 let (l, x) = (address(l), address(x));
                 *self.tokens.entry(l).or_insert(1) -= 1;
@@ -258,7 +323,10 @@ impl<'p> State<'p> {
                 }
                 result = Some((r, free as i64));
             }
-            Op::Start(t) => self.threads[t as usize].started = true,
+            Op::Start(t) => {
+                self.threads[t as usize].started = true;
+                self.threads[t as usize].since = self.now;
+            }
             Op::Join(_) | Op::Private => {}
             _ => unreachable!(),
         }
@@ -268,6 +336,7 @@ impl<'p> State<'p> {
         }
         thread.pc += 1;
         thread.count += 1;
+        thread.since = self.now;
         self.settle(w);
     }
 
@@ -309,6 +378,11 @@ impl Canon {
         let me = (w as Worker, self.counts[w]);
         self.counts[w] += 1;
         for &(key, kind) in accesses {
+            if kind == Kind::Advance {
+                // After everything until now, and before everything later.
+                let all = (0..).zip(&self.counts).map(|(w, &n)| (w, n)).collect();
+                self.logs.entry((-2, 0)).or_default().push((true, all));
+            }
             if !kind.is_memory() || key.0 == 2 {
                 continue;
             }
@@ -349,7 +423,7 @@ pub fn brute(program: &Program, limit: usize) -> Option<BTreeMap<Canon, Outcome>
         let mut next: HashMap<Canon, State> = HashMap::new();
         for (canon, state) in level {
             let mut maximal = true;
-            for w in (0..state.workers()).filter(|&w| state.enabled(w)) {
+            for w in state.runnable() {
                 maximal = false;
                 let mut longer = canon.clone();
                 longer.add(w, &state.next(w));
@@ -385,7 +459,7 @@ pub fn preemptions(program: &Program) -> BTreeMap<Canon, u32> {
             continue;
         }
         let canon = key.0;
-        let enabled: Vec<usize> = (0..state.workers()).filter(|&w| state.enabled(w)).collect();
+        let enabled = state.runnable();
         if enabled.is_empty() {
             let b = best.entry(canon).or_insert(u32::MAX);
             *b = (*b).min(d);
@@ -482,14 +556,14 @@ impl<'p> Runner<'p> {
         for segment in &plan.segments {
             for _ in 0..segment.events {
                 let w = segment.worker as usize;
-                assert!(state.enabled(w), "planned worker {w} is disabled: {plan:?}");
+                assert!(state.runnable().contains(&w), "planned worker {w} is disabled: {plan:?}");
                 run(&mut state, w, trace);
                 current = Some(w);
             }
         }
         let mut sleep: Vec<Sleeper> = plan.sleep.clone();
         loop {
-            let enabled: Vec<usize> = (0..workers).filter(|&w| state.enabled(w)).collect();
+            let enabled = state.runnable();
             if enabled.is_empty() {
                 break;
             }

@@ -47,6 +47,11 @@ fn op(vars: i64, locks: i64, workers: usize) -> impl Strategy<Value = Vec<Op>> {
         1 => (lock(), place(vars)).prop_map(move |(l, x)| {
             if locked == 1 { vec![Op::AcquireAndWrite(l, x)] } else { vec![Op::Private] }
         }),
+        1 => (1..4u32).prop_map(|n| vec![Op::Sleep(n)]),
+        1 => (lock(), 1..4u32).prop_map(move |(l, n)| {
+            if locked == 0 { vec![Op::Private] }
+            else { vec![Op::AcquireWithin(0, l, n), Op::JumpIfZero(0, usize::MAX), Op::Release(l)] }
+        }),
         1 => (1..workers as u16).prop_map(|w| vec![Op::Start(w)]),
         1 => (0..workers as u16).prop_map(|w| vec![Op::Join(w)]),
         1 => jump.prop_map(|(zero, n)| vec![
