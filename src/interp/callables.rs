@@ -140,10 +140,9 @@ fn class_name(class: Obj<'_>) -> String {
     name.to_string_lossy().rsplit('.').next().unwrap_or_default().to_owned()
 }
 
-/// Does making an instance of this class run C code only?
-pub fn is_made_by_c(class: Obj<'_>) -> bool {
-    let init = in_class(class, names().init.borrow());
-    init.is_none_or(|init| !init.is_exactly(types().function))
+/// The Python function that makes instances of this class, if it is one.
+pub fn initialiser<'a>(class: Obj<'a>) -> Option<Obj<'a>> {
+    in_class(class, names().init.borrow()).filter(|init| init.is_exactly(types().function))
 }
 
 /// Is it a Python function of a module that looks after its own synchronisation?

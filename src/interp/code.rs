@@ -49,7 +49,7 @@ pub struct Table {
     pub traced: Cell<bool>,
     /// Which selection of files `traced` was decided for.
     pub selection: Cell<u32>,
-    /// A number of its own, in the order of discovery.
+    /// A number that equal code shares, in the order of discovery.
     pub id: u32,
 }
 
@@ -79,7 +79,8 @@ static OPCODES: OnceLock<Opcodes> = OnceLock::new();
 static EXTRA_INDEX: OnceLock<ffi::Py_ssize_t> = OnceLock::new();
 
 thread_local! {
-    static NEXT_ID: Cell<u32> = const { Cell::new(0) };
+    /// Numbers of code, by digest of its contents.
+    static IDS: std::cell::RefCell<rustc_hash::FxHashMap<u64, u32>> = Default::default();
 }
 
 /// Reads the opcode numbers and reserves the slot of the tables. Called once,
@@ -245,6 +246,19 @@ impl<'a> Code<'a> {
         Some(unsafe { &*extra.cast::<Table>() })
     }
 
+    /// The number of this code, which is that of equal code: what a worker compiles
+    /// itself (`exec`) is a new object in each execution.
+    fn id(self, units: &[u8]) -> u32 {
+        use std::hash::{Hash, Hasher};
+        let mut hasher = rustc_hash::FxHasher::default();
+        units.hash(&mut hasher);
+        (self.filename(), self.plain_name(), self.raw().co_firstlineno).hash(&mut hasher);
+        IDS.with_borrow_mut(|ids| {
+            let next = ids.len() as u32;
+            *ids.entry(hasher.finish()).or_insert(next)
+        })
+    }
+
     #[cold]
     fn make_table(self, index: ffi::Py_ssize_t) -> Option<*mut c_void> {
         let opcodes = OPCODES.get()?;
@@ -265,7 +279,7 @@ impl<'a> Code<'a> {
             locals: self.locals() as u16,
             traced: Cell::new(false),
             selection: Cell::new(0),
-            id: NEXT_ID.replace(NEXT_ID.get() + 1),
+            id: self.id(units),
         });
         let raw = Box::into_raw(table).cast::<c_void>();
         // SAFETY: a live code object, our own index, and a pointer that `free_table` accepts.
@@ -619,6 +633,11 @@ pub fn remember(code: Code<'_>, id: u32) {
 /// The code object whose table has this number, if it was kept.
 pub fn known(id: u32) -> Option<Owned> {
     KNOWN.with_borrow(|known| known.get(&id).cloned())
+}
+
+/// Was any code kept?
+pub fn any_known() -> bool {
+    KNOWN.with_borrow(|known| !known.is_empty())
 }
 
 /// Lets all kept code objects go.

@@ -410,7 +410,9 @@ pub enum Step<'a> {
     Opaque,
     /// Of a generator.
     Generator,
-    /// It is exhausted, or what it goes over cannot change.
+    /// Of an iterator that is exhausted.
+    Exhausted,
+    /// Of nothing that could change, or of no iterator of C code.
     Harmless,
 }
 
@@ -439,12 +441,12 @@ pub fn step<'a>(iterator: Obj<'a>) -> Step<'a> {
                 let state = &*iterator.as_ptr().cast::<OfList>();
                 match Obj::from_ptr(state.list) {
                     Some(list) => Step::Index(list, state.index as i64),
-                    None => Step::Harmless,
+                    None => Step::Exhausted,
                 }
             }
             Some(Special::DictIterator) => {
                 let state = &*iterator.as_ptr().cast::<OfTable>();
-                let Some(dict) = Obj::from_ptr(state.table) else { return Step::Harmless };
+                let Some(dict) = Obj::from_ptr(state.table) else { return Step::Exhausted };
                 let (mut position, mut key) = (state.position, ptr::null_mut());
                 let next = ffi::PyDict_Check(dict.as_ptr()) != 0
                     && ffi::PyDict_Next(dict.as_ptr(), &mut position, &mut key, ptr::null_mut())
@@ -453,7 +455,7 @@ pub fn step<'a>(iterator: Obj<'a>) -> Step<'a> {
             }
             Some(Special::SetIterator) => {
                 let state = &*iterator.as_ptr().cast::<OfTable>();
-                let Some(set) = Obj::from_ptr(state.table) else { return Step::Harmless };
+                let Some(set) = Obj::from_ptr(state.table) else { return Step::Exhausted };
                 let mut position = state.position;
                 Step::Element(set, set_next(set, &mut position))
             }

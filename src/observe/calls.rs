@@ -32,12 +32,16 @@ enum Effect {
     ReadAll,
     /// Reads all of every argument, and of the containers in it: `==`, `repr`.
     ReadDeep,
+    /// Formats all of its arguments, and writes the file among them.
+    Print,
     /// Iterates over every argument to its end.
     Consume,
     /// As `Consume`; some of the arguments are called.
     CallEach,
     /// Writes all of the first, iterates over the others.
     WriteFirst,
+    /// `dict.update`.
+    Update,
     /// Writes all of the second.
     WriteSecond,
     /// `list.append`.
@@ -164,7 +168,7 @@ const TABLE: &[Row] = {
                 (c"max", CallEach),
                 (c"repr", ReadDeep),
                 (c"str", ReadDeep),
-                (c"print", ReadDeep),
+                (c"print", Print),
                 (c"getattr", GetAttribute),
                 (c"hasattr", GetAttribute),
                 (c"setattr", SetAttribute),
@@ -252,7 +256,7 @@ const TABLE: &[Row] = {
                 (c"pop", PopKey),
                 (c"popitem", WriteFirst),
                 (c"clear", WriteFirst),
-                (c"update", WriteFirst),
+                (c"update", Update),
                 (c"__init__", WriteFirst),
                 (c"__ior__", WriteFirst),
                 (c"copy", ReadAll),
@@ -1113,7 +1117,10 @@ pub fn observe<'a>(instruction: Instruction, frame: Frame<'a>, sink: &mut impl S
         let keywords = if cfg!(Py_3_14) { 1 } else { count & 1 };
         let callable = operand(if cfg!(Py_3_13) { 3 } else { 2 } + keywords);
         let Some(callable) = callable else { return };
-        let positional = operand(1 + keywords).into_iter().flat_map(code::list_items);
+        let positional = operand(1 + keywords);
+        // `f(*iterable)` iterates over it here.
+        positional.into_iter().for_each(|one| on::consume(one, sink));
+        let positional = positional.into_iter().flat_map(code::list_items);
         let named = (keywords == 1).then(|| operand(1)).flatten().into_iter();
         let named = named.flat_map(|named| code::dict_items(named).map(|(_, value)| value));
         return call(callable, None, positional.chain(named), sink);
@@ -1204,6 +1211,25 @@ fn call_dynamic<'a>(
     }
 }
 
+/// Adds the arguments of `dict.update` key by key, where they are a dict.
+fn update<'a>(dict: Obj<'a>, arguments: &[Obj<'a>], sink: &mut impl Sink<'a>) {
+    match arguments {
+        [other]
+            if containers::shape(dict) == Shape::Dict
+                && containers::shape(*other) == Shape::Dict =>
+        {
+            on::read_all(*other, sink);
+            for (key, value) in code::dict_items(*other) {
+                on::store_key(dict, key, Some(value), sink);
+            }
+        }
+        _ => {
+            on::write_all(dict, sink);
+            arguments.iter().for_each(|argument| on::consume(*argument, sink));
+        }
+    }
+}
+
 /// Is it a Python function whose file is not traced?
 fn is_untraced(callable: Obj<'_>) -> bool {
     match callables::resolve(callable) {
@@ -1228,7 +1254,7 @@ fn unknown<'a>(
         return;
     }
     if containers::is_class(callable) {
-        if callables::is_made_by_c(callable) {
+        if callables::initialiser(callable).is_none_or(is_untraced) {
             arguments.iter().for_each(|argument| on::consume(*argument, sink));
         }
         return;
@@ -1301,6 +1327,10 @@ fn apply<'a>(effect: Effect, arguments: &[Obj<'a>], sink: &mut impl Sink<'a>) {
         Effect::ReadLength => on::read_structure(first, sink),
         Effect::ReadAll => arguments.iter().for_each(|argument| on::read_all(*argument, sink)),
         Effect::ReadDeep => arguments.iter().for_each(|argument| on::read_deep(*argument, sink)),
+        Effect::Print => arguments.iter().for_each(|one| match containers::shape(*one) {
+            Shape::Opaque => on::write_all(*one, sink),
+            _ => on::read_deep(*one, sink),
+        }),
         Effect::Consume => arguments.iter().for_each(|argument| on::consume(*argument, sink)),
         Effect::CallEach => {
             for argument in arguments {
@@ -1315,6 +1345,7 @@ fn apply<'a>(effect: Effect, arguments: &[Obj<'a>], sink: &mut impl Sink<'a>) {
             on::write_all(first, sink);
             rest.iter().for_each(|argument| on::consume(*argument, sink));
         }
+        Effect::Update => update(first, rest, sink),
         Effect::WriteSecond => {
             second.into_iter().for_each(|argument| on::write_all(argument, sink));
         }
@@ -1372,6 +1403,7 @@ fn apply<'a>(effect: Effect, arguments: &[Obj<'a>], sink: &mut impl Sink<'a>) {
                 ));
                 let structure = if known { Kind::None } else { Kind::Hit };
                 sink.touch(Touch::new(first, Field::Structure, structure));
+                sink.touch(Touch::new(first, Field::Order, Kind::Read));
                 if there.is_none() {
                     sink.touch(Touch::new(first, Field::Unknown, Kind::Write));
                 }
@@ -1387,6 +1419,7 @@ fn apply<'a>(effect: Effect, arguments: &[Obj<'a>], sink: &mut impl Sink<'a>) {
                 ));
                 let structure = if known { Kind::Hit } else { Kind::None };
                 sink.touch(Touch::new(first, Field::Structure, structure));
+                sink.touch(Touch::new(first, Field::Order, Kind::Read));
             }
         }
         Effect::GetAttribute => {

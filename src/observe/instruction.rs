@@ -303,6 +303,7 @@ pub fn load_key<'a>(dict: Obj<'a>, key: Obj<'a>, sink: &mut impl Sink<'a>) {
     sink.touch(Touch::keyed(dict, key, Kind::Read).with_value(found.value()));
     let missing = if found.value().is_some() { Kind::None } else { Kind::Read };
     sink.touch(Touch::new(dict, Field::Unknown, missing));
+    sink.touch(Touch::new(dict, Field::Order, Kind::Read));
 }
 
 /// Writing one key of a dict: a new key changes its structure too.
@@ -317,6 +318,7 @@ pub fn store_key<'a>(
     sink.touch(Touch::keyed(dict, key, Kind::Write).with_value(value));
     let structure = if found.value().is_some() { Kind::None } else { Kind::Hit };
     sink.touch(Touch::new(dict, Field::Structure, structure));
+    sink.touch(Touch::new(dict, Field::Order, Kind::Read));
     if found == Found::Unknown {
         sink.touch(Touch::new(dict, Field::Unknown, Kind::Write));
     }
@@ -328,6 +330,7 @@ pub fn delete_key<'a>(dict: Obj<'a>, key: Obj<'a>, sink: &mut impl Sink<'a>) {
     let kind = if known { Kind::Hit } else { Kind::Miss };
     sink.touch(Touch::keyed(dict, key, kind));
     sink.touch(Touch::new(dict, Field::Structure, if known { Kind::Hit } else { Kind::None }));
+    sink.touch(Touch::new(dict, Field::Order, Kind::Read));
 }
 
 /// `container[key]`.
@@ -480,6 +483,7 @@ pub fn set_default<'a>(
     let (kind, structure) = if known { (Kind::Miss, Kind::None) } else { (Kind::Hit, Kind::Hit) };
     sink.touch(Touch::keyed(dict, key, kind).with_value(found.value().or(value)));
     sink.touch(Touch::new(dict, Field::Structure, structure));
+    sink.touch(Touch::new(dict, Field::Order, Kind::Read));
     if found == Found::Unknown {
         sink.touch(Touch::new(dict, Field::Unknown, Kind::Write));
     }
@@ -498,6 +502,7 @@ pub fn contains<'a>(container: Obj<'a>, element: Obj<'a>, sink: &mut impl Sink<'
     sink.touch(Touch::keyed(container, element, Kind::Read));
     let unknown = if missing { Kind::Read } else { Kind::None };
     sink.touch(Touch::new(container, Field::Unknown, unknown));
+    sink.touch(Touch::new(container, Field::Order, Kind::Read));
 }
 
 /// `left == right`, `left < right`: containers of one kind look into each other.
@@ -621,7 +626,7 @@ fn step<'a>(iterator: Obj<'a>, to_the_end: bool, depth: u8, sink: &mut impl Sink
                 draw(source, to_the_end, depth - 1, sink);
             }
         }
-        Step::Opaque | Step::Generator | Step::Harmless => {}
+        Step::Opaque | Step::Generator | Step::Exhausted | Step::Harmless => {}
     }
 }
 
@@ -719,6 +724,7 @@ fn all<'a>(container: Obj<'a>, kind: Kind, sink: &mut impl Sink<'a>) {
         Shape::Dict => {
             sink.touch(Touch::new(container, Field::Structure, kind));
             sink.touch(Touch::new(container, Field::Unknown, kind));
+            sink.touch(Touch::new(container, Field::Order, kind));
             for (key, _) in dict_items(container) {
                 sink.touch(Touch::keyed(container, key, kind));
             }
@@ -726,6 +732,7 @@ fn all<'a>(container: Obj<'a>, kind: Kind, sink: &mut impl Sink<'a>) {
         Shape::Set => {
             sink.touch(Touch::new(container, Field::Structure, kind));
             sink.touch(Touch::new(container, Field::Unknown, kind));
+            sink.touch(Touch::new(container, Field::Order, kind));
             for key in containers::set_items(container) {
                 sink.touch(Touch::keyed(container, key, kind));
             }

@@ -15,11 +15,11 @@ pub enum Field {
     Index(i64),
     /// What `len` and iteration depend on: the set of keys, the length.
     Structure,
-    /// The arrangement of a sequence: written by what moves elements, read by
-    /// every access by index.
+    /// The arrangement as a whole: written by what moves elements or does more
+    /// than can be told beforehand, read by every access by index or key.
     Order,
-    /// All keys that cannot be told apart or told beforehand: written by
-    /// operations of unknown effect, read by lookups that fail.
+    /// All keys whose equality is somebody's code: written where such a key is
+    /// stored, read by lookups that fail.
     Unknown,
     /// The object as a whole: a closure cell, a lock, the state of an iterator.
     Whole,
