@@ -1,0 +1,176 @@
+"""Tasks of one event loop that stop until a policy of yours lets them go on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+__all__ = ["InterleavedLoop"]
+
+TaskFunc = Callable[[], Awaitable[object]]
+
+
+class InterleavedLoop:
+    """Runs tasks that call `pause`, in the order that a subclass decides.
+
+    A subclass overrides `should_proceed` and `on_proceed`. Nothing else runs while they are
+    called, and they must not await.
+
+    Args:
+        deadlock_timeout: Seconds that one pause may take. That every unfinished task is
+            paused and none may proceed is recognised at once.
+    """
+
+    def __init__(self, *, deadlock_timeout: float = 5.0) -> None:
+        if not deadlock_timeout > 0:
+            raise ValueError(
+                f"deadlock_timeout must be more than 0 seconds, not {deadlock_timeout}"
+            )
+        self.deadlock_timeout = deadlock_timeout
+        self._error: BaseException | None = None
+        self._unfinished: set[Hashable] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        # Who is paused: the markers, and what wakes them, in the order of arrival.
+        self._paused: dict[Hashable, tuple[Any, asyncio.Future[None]]] = {}
+
+    # What a subclass decides.
+
+    def should_proceed(self, task_id: Any, marker: Any = None) -> bool:
+        """May this task go on now? Asked again whenever another task went on or ended."""
+        return True
+
+    def on_proceed(self, task_id: Any, marker: Any = None) -> None:
+        """Take note that this task goes on: called right after `should_proceed` said so."""
+
+    # What a subclass may extend.
+
+    def _setup_task_context(self, task_id: Any) -> None:
+        """Prepare a task; called in it before anything else."""
+
+    def _cleanup_task_context(self, task_id: Any) -> None:
+        """Undo `_setup_task_context`; called in the task at its very end."""
+
+    def _handle_timeout(self, task_id: Any, marker: Any = None) -> None:
+        """A task was paused for too long, or for ever; reports a `TimeoutError`."""
+        at = "" if marker is None else f" at {marker!r}"
+        self._report_error(
+            TimeoutError(
+                f"Deadlock: task {task_id!r} is paused{at} and may not proceed. {self._standing()}"
+            )
+        )
+
+    def _mark_done(self, task_id: Any) -> None:
+        """A task has ended."""
+        self._unfinished.discard(task_id)
+        self._let_go()
+
+    def _report_error(self, error: BaseException) -> None:
+        """Remember the first error; cancels the tasks of `run_all` and ends other pauses."""
+        if self._error is not None:
+            return
+        self._error = error
+        for task in self._tasks:
+            task.cancel()
+        for _, woken in self._paused.values():
+            if not woken.done():
+                woken.set_result(None)
+
+    # What tasks and their owner call.
+
+    @property
+    def had_error(self) -> bool:
+        """Did a task raise, or was a deadlock or a timeout found?"""
+        return self._error is not None
+
+    async def pause(self, task_id: Any, marker: Any = None) -> None:
+        """Wait until the policy lets this task go on. Returns at once after an error."""
+        if self._error is not None:
+            return
+        if task_id in self._paused:
+            raise RuntimeError(f"task {task_id!r} is paused already")
+        woken = asyncio.get_running_loop().create_future()
+        self._paused[task_id] = (marker, woken)
+        try:
+            self._let_go()
+            async with asyncio.timeout(self.deadlock_timeout):
+                await woken
+        except TimeoutError:
+            self._handle_timeout(task_id, marker)
+        finally:
+            self._paused.pop(task_id, None)
+        if self._error is not None:
+            await asyncio.sleep(0)  # a cancellation is to arrive here, before any more code
+
+    async def run_all(
+        self,
+        task_funcs: Mapping[Any, TaskFunc] | Sequence[TaskFunc],
+        timeout: float | None = 10.0,
+    ) -> None:
+        """Run the tasks, and wait for them.
+
+        Args:
+            task_funcs: Functions without parameters that return coroutines, by task id, or in
+                a list (ids are 0, 1, …).
+            timeout: Seconds for everything; None is no limit.
+
+        Raises:
+            The first error of a task. The other tasks are cancelled.
+            TimeoutError: after `timeout` seconds, and for a deadlock.
+        """
+        funcs = task_funcs if isinstance(task_funcs, Mapping) else dict(enumerate(task_funcs))
+        self._error = None
+        self._paused.clear()
+        self._unfinished = set(funcs)
+        self._tasks = [asyncio.create_task(self._run(key, func)) for key, func in funcs.items()]
+        try:
+            async with asyncio.timeout(timeout):
+                if self._tasks:
+                    await asyncio.wait(self._tasks)
+        except TimeoutError:
+            self._report_error(
+                TimeoutError(f"tasks did not end within {timeout} s. {self._standing()}")
+            )
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._tasks = []
+        if self._error is not None:
+            raise self._error
+
+    async def _run(self, task_id: Any, func: TaskFunc) -> None:
+        self._setup_task_context(task_id)
+        try:
+            await func()
+        except asyncio.CancelledError as error:
+            # When it was not we who cancelled it, it is the task's own error.
+            self._report_error(error)
+        except Exception as error:
+            self._report_error(error)
+        finally:
+            self._mark_done(task_id)
+            self._cleanup_task_context(task_id)
+
+    def _let_go(self) -> None:
+        """Let go on who may, one after the other; recognise that nobody ever will."""
+        if self._error is not None:
+            return
+        progress = True
+        while progress:
+            progress = False
+            for task_id, (marker, woken) in list(self._paused.items()):
+                if not woken.done() and self.should_proceed(task_id, marker):
+                    self.on_proceed(task_id, marker)
+                    woken.set_result(None)
+                    progress = True
+        stopped = [key for key, (_, woken) in self._paused.items() if not woken.done()]
+        if stopped and self._unfinished and self._unfinished <= set(stopped):
+            self._handle_timeout(stopped[0], self._paused[stopped[0]][0])
+
+    def _standing(self) -> str:
+        return "; ".join(
+            f"task {key!r} "
+            + (f"is paused at {self._paused[key][0]!r}" if key in self._paused else "is not paused")
+            for key in sorted(self._unfinished, key=repr)
+        )
