@@ -4,9 +4,17 @@
     result.assert_holds()
 """
 
-from frontrun._exploration import explore
-from frontrun.common import InterleavingResult, Schedule, Step
+from frontrun._exploration import explore, explore_random
+from frontrun.common import InterleavingResult, NothingObservedWarning, Progress, Schedule, Step
 
 __version__ = "0.1.0"
 
-__all__ = ["InterleavingResult", "Schedule", "Step", "explore"]
+__all__ = [
+    "InterleavingResult",
+    "NothingObservedWarning",
+    "Progress",
+    "Schedule",
+    "Step",
+    "explore",
+    "explore_random",
+]

@@ -147,7 +147,7 @@ def deadlock(failure: Failure) -> list[Blocked] | None:
     name = namer(failure["worker_names"])
     labels = _labels(failure, _shown_events(failure))
     return [
-        Blocked(b["worker"], _goal(b, name, labels), b["holder"], *_place(b["code"], b["offset"]))
+        Blocked(b["worker"], _goal(b, name, labels), b["holder"], *place_of(b["code"], b["offset"]))
         for b in failure["blocked"]
     ]
 
@@ -179,7 +179,7 @@ def _trace_event(
     return TraceEvent(
         step,
         worker,
-        *_place(code, offset),
+        *place_of(code, offset),
         function_name(code) if code else "",
         op,
         kind,
@@ -210,7 +210,7 @@ def _waits(failure: Failure) -> list[TraceEvent]:
     ]
 
 
-def _place(code: CodeType | None, offset: int) -> tuple[str, int]:
+def place_of(code: CodeType | None, offset: int) -> tuple[str, int]:
     """File and line of an instruction; ``("", 0)`` when it has none."""
     if code is not None:
         for start, end, line in code.co_lines():
@@ -361,7 +361,7 @@ def _tell_deadlock(
             + (f"holds {holds}, " if holds else "")
             + f"waits for {_goal(b, name, labels)}{_held_by(b, blocked, name)}"
         )
-        place = show_place(*_place(b["code"], b["offset"]))
+        place = show_place(*place_of(b["code"], b["offset"]))
         if place:
             head += f" at {place}"
         lines = [line for row in rows[b["worker"]] for line in layout.lines(row)]
@@ -417,7 +417,7 @@ def _waiting_rows(
     """Where a worker took what it holds, and where it waits."""
     sites = [e for lock in b["holds"] if (e := acquired.get((b["worker"], lock)))]
     sites.sort(key=lambda e: e.step_index)
-    filename, lineno = _place(b["code"], b["offset"])
+    filename, lineno = place_of(b["code"], b["offset"])
     return [
         *(_row(e.filename, e.lineno, f"[acquired {labels[e.location]}]") for e in sites),
         _row(filename, lineno, f"[waits for {_goal(b, name, labels)}]"),

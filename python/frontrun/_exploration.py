@@ -4,33 +4,32 @@ from __future__ import annotations
 
 import inspect
 import os
+import secrets
 import site
 import sysconfig
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any, TypeVar, cast
 
 from frontrun import _native
-from frontrun._explain import Failure, deadlock, explain, races
-from frontrun.common import InterleavingResult
+from frontrun._explain import Failure, deadlock, explain, place_of, races
+from frontrun.common import InterleavingResult, NothingObservedWarning, Progress
 
 State = TypeVar("State")
 Worker = Callable[[State], object]
 
-STRATEGIES = ("dpor",)
 
 
-@dataclass(frozen=True)
-class Limits:
-    """How far an exploration goes, checked when made.
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What every strategy is told, checked when made.
 
     Raises:
         TypeError, ValueError: naming the argument and what is allowed.
     """
 
-    max_executions: int | None = None
-    preemption_bound: int | None = 2
     max_branches: int = 100_000
     timeout_per_run: float = 5.0
     stop_on_first: bool = True
@@ -38,24 +37,68 @@ class Limits:
     deadlock_timeout: float = 5.0
     reproduce_on_failure: int = 10
     total_timeout: float | None = None
+    clock: str = "virtual"
+    on_progress: Callable[[Progress], object] | None = None
 
     def __post_init__(self) -> None:
-        for name, least, optional in (
-            ("max_executions", 1, True),
-            ("preemption_bound", 0, True),
-            ("max_branches", 1, False),
-            ("reproduce_on_failure", 0, False),
-        ):
-            _check_int(name, getattr(self, name), least, optional)
-        for name, optional in (
-            ("timeout_per_run", False),
-            ("deadlock_timeout", False),
-            ("total_timeout", True),
-        ):
-            _check_seconds(name, getattr(self, name), optional)
+        _check_int("max_branches", self.max_branches, 1)
+        _check_int("reproduce_on_failure", self.reproduce_on_failure, 0)
+        _check_seconds("timeout_per_run", self.timeout_per_run)
+        _check_seconds("deadlock_timeout", self.deadlock_timeout)
+        _check_seconds("total_timeout", self.total_timeout, optional=True)
+        if self.clock not in ("virtual", "real"):
+            raise ValueError(f"clock must be 'virtual' or 'real', not {self.clock!r}")
+        if self.on_progress is not None and not callable(self.on_progress):
+            raise TypeError(f"on_progress must be callable or None, not {self.on_progress!r}")
 
 
-def _check_int(name: str, value: object, least: int, optional: bool) -> None:
+@dataclass(frozen=True, kw_only=True)
+class DporOptions(Options):
+    """The options of the systematic search."""
+
+    max_executions: int | None = None
+    preemption_bound: int | None = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_int("max_executions", self.max_executions, 1, optional=True)
+        _check_int("preemption_bound", self.preemption_bound, 0, optional=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions(Options):
+    """The options of the strategies that sample executions."""
+
+    max_attempts: int = 200
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_int("max_attempts", self.max_attempts, 1)
+        _check_int("seed", self.seed, 0, optional=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PctOptions(SampleOptions):
+    """The options of PCT."""
+
+    depth: int = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_int("depth", self.depth, 1)
+
+
+STRATEGIES: dict[str, type[Options]] = {
+    "dpor": DporOptions,
+    "walk": SampleOptions,
+    "pct": PctOptions,
+    "pos": SampleOptions,
+    "surw": SampleOptions,
+}
+
+
+def _check_int(name: str, value: object, least: int, *, optional: bool = False) -> None:
     if optional and value is None:
         return
     if not isinstance(value, int) or isinstance(value, bool):
@@ -64,7 +107,7 @@ def _check_int(name: str, value: object, least: int, optional: bool) -> None:
         raise ValueError(f"{name} must be at least {least}, not {value}")
 
 
-def _check_seconds(name: str, value: object, optional: bool) -> None:
+def _check_seconds(name: str, value: object, *, optional: bool = False) -> None:
     if optional and value is None:
         return
     if not isinstance(value, int | float) or isinstance(value, bool):
@@ -91,9 +134,18 @@ def explore(
             Each receives the state.
         invariant: Asked with the state when all workers have finished.
         count: Number of workers, where `workers` is one callable.
-        strategy: ``"dpor"`` runs every meaningfully different interleaving.
-        **options: Those of `frontrun.dpor.explore_dpor`. An option that the strategy does
-            not support is an error.
+        strategy: ``"dpor"`` runs every meaningfully different interleaving. The others
+            sample: ``"walk"`` picks any worker at each step, ``"pct"`` gives workers random
+            priorities (Burckhardt et al., ASPLOS 2010), ``"pos"`` gives each access one
+            (Yuan et al., CAV 2018), ``"surw"`` makes all orders of the shared accesses about
+            equally likely (ASPLOS 2025).
+        **options: For ``"dpor"`` those of `frontrun.dpor.explore_dpor`. The others take
+            ``max_attempts`` (200), ``seed`` (None: a random one, told in the result) and
+            ``"pct"`` also ``depth`` (3) in place of ``max_executions`` and
+            ``preemption_bound``. All take ``clock``: ``"virtual"`` (time stands still while a
+            worker can run) or ``"real"`` (readings are left alone), and ``on_progress``: called
+            with a `Progress` now and then. An option that the strategy does not support is an
+            error.
 
     Raises:
         TypeError, ValueError: for a bad argument, before anything runs.
@@ -101,7 +153,8 @@ def explore(
     if strategy not in STRATEGIES:
         allowed = ", ".join(map(repr, STRATEGIES))
         raise ValueError(f"strategy must be one of {allowed}, not {strategy!r}")
-    known = {f.name for f in fields(Limits)}
+    kind = STRATEGIES[strategy]
+    known = {f.name for f in fields(kind)}
     for name in options:
         if name not in known:
             raise TypeError(
@@ -110,32 +163,62 @@ def explore(
     if callable(workers):
         if count is None:
             raise TypeError("count must be given when workers is a single callable")
-        _check_int("count", count, 1, False)
+        _check_int("count", count, 1)
         workers = [workers] * count
     elif count is not None:
         raise TypeError("count goes with a single callable; workers is a list already")
-    return explore_threads(setup, workers, invariant, Limits(**options), argument="workers")
+    checked = kind(**options)
+    return explore_threads(setup, workers, invariant, strategy, checked, argument="workers")
+
+
+def explore_random(
+    setup: Callable[[], State],
+    workers: Worker[State] | Sequence[Worker[State]],
+    invariant: Callable[[State], object],
+    *,
+    strategy: str = "surw",
+    **options: Any,
+) -> InterleavingResult:
+    """Sample interleavings: `explore` with a strategy that is not exhaustive."""
+    if strategy == "dpor":
+        raise ValueError("strategy must be one that samples; 'dpor' is for frontrun.explore")
+    return explore(setup, workers, invariant, strategy=strategy, **options)
 
 
 def explore_threads(
     setup: Callable[[], State],
     workers: Sequence[Worker[State]],
     invariant: Callable[[State], object],
-    limits: Limits,
+    strategy: str,
+    options: Options,
     *,
     argument: str,
 ) -> InterleavingResult:
-    """Explore with checked limits; `argument` is what the caller calls the workers."""
+    """Explore with checked options; `argument` is what the caller calls the workers."""
     workers = _checked_workers(workers, argument)
     for name, function in (("setup", setup), ("invariant", invariant)):
         if not callable(function):
             raise TypeError(f"{name} must be callable, not {function!r}")
         if inspect.iscoroutinefunction(function):
             raise TypeError(f"{name} must be an ordinary function, not a coroutine function")
-    options = asdict(limits)
-    options["excluded"], options["included"] = _library_directories(), []
-    told, place, stuck = _native.explore(setup, tuple(workers), invariant, options)
-    return _result(told, len(workers), limits, place and f"worker {stuck} at {place}")
+    if isinstance(options, SampleOptions) and options.seed is None:
+        options = replace(options, seed=secrets.randbits(32))
+    native = {f.name: getattr(options, f.name) for f in fields(options)}
+    native["strategy"] = strategy
+    native["excluded"], native["included"] = _library_directories(), []
+    if isinstance(options, SampleOptions):
+        native["max_executions"] = options.max_attempts
+    if options.on_progress is not None:
+        native["on_progress"] = _progress_teller(options.on_progress)
+    told, place, stuck = _native.explore(setup, tuple(workers), invariant, native)
+    return _result(told, len(workers), options, place and f"worker {stuck} at {place}")
+
+
+def _progress_teller(callback: Callable[[Progress], object]) -> Callable[..., object]:
+    def tell(executions: float, total: float | None, elapsed: float, failures: float) -> None:
+        callback(Progress(int(executions), total, elapsed, int(failures)))
+
+    return tell
 
 
 def _checked_workers(workers: Sequence[Worker[State]], argument: str) -> list[Worker[State]]:
@@ -168,26 +251,39 @@ def _library_directories() -> list[str]:
 
 
 def _result(
-    told: dict[str, Any], workers: int, limits: Limits, stuck: str | None
+    told: dict[str, Any], workers: int, options: Options, stuck: str | None
 ) -> InterleavingResult:
     failure = told.get("failure")
     inconclusive = _INCONCLUSIVE.get(told.get("inconclusive") or "")
-    if inconclusive and stuck:
-        inconclusive += f" ({stuck})"
+    if inconclusive:
+        values = {f.name: getattr(options, f.name) for f in fields(options)}
+        inconclusive = inconclusive.format(**values) + (f" ({stuck})" if stuck else "")
+    divergence = told.get("diverged")
+    if divergence is not None:
+        inconclusive = _tell_divergence(divergence)
     if failure is not None:
         holds: bool | None = False
     else:
         holds = None if inconclusive else True
+    if divergence is None and not inconclusive and not told.get("traced", True):
+        warnings.warn(
+            "nothing was observed: no worker ran code of a traced file, so the one execution "
+            "that was run says nothing about others",
+            NothingObservedWarning,
+            stacklevel=4,
+        )
+    sampled = isinstance(options, SampleOptions)
     result = InterleavingResult(
         property_holds=holds,
         num_explored=told["executions"],
-        unique_interleavings=told["executions"],
+        unique_interleavings=told["orderings"] if sampled else told["executions"],
         exhaustive=told.get("exhaustive", False),
+        seed=options.seed if isinstance(options, SampleOptions) else None,
         stats=told.get("stats", {}),
-        inconclusive_reason=inconclusive and inconclusive.format(**asdict(limits)),
+        inconclusive_reason=inconclusive,
     )
     if failure is not None:
-        _tell_failure(result, failure, told, workers, limits)
+        _tell_failure(result, failure, told, workers, options)
     return result
 
 
@@ -200,18 +296,31 @@ _INCONCLUSIVE = {
 }
 
 
+def _tell_divergence(divergence: dict[str, Any]) -> str:
+    """Say where two executions of one schedule went different ways, and what to do."""
+    where = ""
+    if divergence["code"] is not None:
+        filename, line = place_of(divergence["code"], divergence["offset"])
+        where = f" (worker {divergence['worker']} at {filename}:{line})"
+    return (
+        "the program does not do the same when it is run the same way: two executions of one "
+        f"schedule differ at event {divergence['index']}{where}. Seed random numbers, and keep "
+        "time, id() and the order of sets out of what the workers decide on"
+    )
+
+
 def _tell_failure(
     result: InterleavingResult,
     failure: dict[str, Any],
     told: dict[str, Any],
     workers: int,
-    limits: Limits,
+    options: Options,
 ) -> None:
     failure["worker_names"] = [f"worker {index}" for index in range(workers)]
     typed = cast(Failure, failure)
     result.counterexample = failure["schedule"]
-    result.failures = [] if limits.stop_on_first else told["failures"]
-    if limits.reproduce_on_failure:
+    result.failures = [] if options.stop_on_first else told["failures"]
+    if options.reproduce_on_failure:
         result.reproduction_attempts = told["attempts"]
         result.reproduction_successes = told["successes"]
     result.explanation = explain(

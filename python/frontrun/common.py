@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-__all__ = ["Access", "Blocked", "InterleavingResult", "Race", "Schedule", "Step"]
+__all__ = [
+    "Access",
+    "Blocked",
+    "InterleavingResult",
+    "NothingObservedWarning",
+    "Progress",
+    "Race",
+    "Schedule",
+    "Step",
+]
 
 _LONGEST_SHOWN_SCHEDULE = 10
 
@@ -26,6 +35,24 @@ class Schedule:
     """The order in which workers pass their markers."""
 
     steps: list[Step]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an exploration has come."""
+
+    executions: int
+    """Executions so far."""
+    estimated_total: float | None
+    """About how many there will be in all; None where that cannot be told."""
+    elapsed: float
+    """Seconds since the start."""
+    failures: int
+    """Failing executions so far."""
+
+
+class NothingObservedWarning(UserWarning):
+    """An exploration in which no code of a traced file ran: it proves nothing."""
 
 
 @dataclass(frozen=True)

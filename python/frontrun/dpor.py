@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from frontrun._exploration import Limits, explore_threads
+from frontrun._exploration import DporOptions, explore_threads
 from frontrun.common import InterleavingResult
 
 __all__ = ["explore_dpor"]
@@ -55,7 +55,7 @@ def explore_dpor(
     Raises:
         TypeError, ValueError: for a bad argument, before anything runs.
     """
-    limits = Limits(
+    options = DporOptions(
         max_executions=max_executions,
         preemption_bound=preemption_bound,
         max_branches=max_branches,
@@ -66,4 +66,4 @@ def explore_dpor(
         reproduce_on_failure=reproduce_on_failure,
         total_timeout=total_timeout,
     )
-    return explore_threads(setup, threads, invariant, limits, argument="threads")
+    return explore_threads(setup, threads, invariant, "dpor", options, argument="threads")

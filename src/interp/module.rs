@@ -11,11 +11,13 @@ use super::error::{self, Raised, Result};
 use super::object::{Obj, Owned};
 use super::probe;
 use super::value::Value;
-use crate::dpor::Dpor;
 use crate::observe::calls;
 use crate::runtime::carrier::{self, Watch};
-use crate::runtime::exploration::{self, Blocked, Failure, Job, Outcome, Told, Violation};
+use crate::runtime::exploration::{
+    self, Blocked, Divergence, Failure, Job, Outcome, Search, Told, Violation,
+};
 use crate::runtime::session::{Files, Signals};
+use crate::strategy::{Pct, Pos, Surw, Walk};
 use crate::trace::Kind;
 
 /// The options of an exploration, as Python hands them over: a dict.
@@ -98,8 +100,10 @@ fn explore_alone(
         total_time: options.seconds("total_timeout")?,
         stop_on_first: options.truth("stop_on_first")?,
         virtual_clock: options.get("clock").and_then(Obj::as_str).as_deref() != Some("real"),
+        on_progress: options.get("on_progress").map(Obj::own),
         reproductions: options.number("reproduce_on_failure").unwrap_or(0) as u32,
     };
+    let mut search = pick(&options)?;
     let watch = Watch {
         run: job.run_time,
         stuck_after: options.seconds("deadlock_timeout")?.unwrap_or(Duration::from_secs(5)),
@@ -108,9 +112,8 @@ fn explore_alone(
     let signals = Arc::new(Signals::default());
     let theirs = signals.clone();
     let done = carrier::run(&signals, watch, move |lent| {
-        let mut strategy = Dpor::new();
-        let outcome = exploration::explore(&job, &mut strategy, lent, &theirs);
-        let told = match tell(outcome, &strategy) {
+        let outcome = exploration::explore(&job, &mut search, lent, &theirs);
+        let told = match tell(outcome) {
             Ok(value) => value.into_object(),
             Err(Raised) => Err(Raised),
         };
@@ -144,7 +147,34 @@ fn explore_alone(
     }
 }
 
-fn tell(outcome: Outcome, strategy: &Dpor) -> Result<Value> {
+/// The strategy that the options name.
+fn pick(options: &Options<'_>) -> Result<Search> {
+    let seed = options.number("seed").unwrap_or(0);
+    let name = options.get("strategy").and_then(Obj::as_str).unwrap_or_default();
+    Ok(match name.as_str() {
+        "dpor" => Search::Dpor(options.number("preemption_bound").map(|bound| bound as u32)),
+        "walk" => Search::Sample(Box::new(Walk::new(seed))),
+        "pct" => {
+            let depth = options.number("depth").unwrap_or(3) as u32;
+            Search::Sample(Box::new(Pct::new(seed, depth)))
+        }
+        "pos" => Search::Sample(Box::new(Pos::new(seed))),
+        "surw" => Search::Sample(Box::new(Surw::new(seed))),
+        _ => return Err(error::value_error(&format!("there is no strategy {name:?}"))),
+    })
+}
+
+fn tell_divergence(divergence: Divergence) -> Value {
+    let site = divergence.site;
+    Value::Dict(vec![
+        ("index", Value::Int(divergence.index as i64)),
+        ("worker", Value::maybe(divergence.worker, |worker| Value::Int(worker.into()))),
+        ("code", Value::maybe(site, |site| code_of(site.code))),
+        ("offset", Value::maybe(site, |site| Value::Int(site.offset.into()))),
+    ])
+}
+
+fn tell(outcome: Outcome) -> Result<Value> {
     if let Some(exception) = outcome.raised {
         return Err(error::restore(exception));
     }
@@ -156,24 +186,28 @@ fn tell(outcome: Outcome, strategy: &Dpor) -> Result<Value> {
         .iter()
         .map(|(number, plan)| Value::Tuple(vec![Value::Int(*number as i64), schedule(plan)]));
     let [around, workers, engine] = outcome.nanoseconds.map(|ns| Value::Int(ns as i64));
-    let stats = strategy.stats();
     Ok(Value::Dict(vec![
         ("executions", Value::Int(outcome.executions as i64)),
         ("failures", Value::List(failures.collect())),
         ("failure", Value::maybe(outcome.failure, tell_failure)),
-        ("exhaustive", Value::Bool(outcome.exhaustive && outcome.diverged.is_none())),
+        ("exhaustive", Value::Bool(outcome.exhaustive)),
         ("limit", Value::maybe(outcome.limit, Value::from)),
         ("inconclusive", Value::maybe(outcome.inconclusive, Value::from)),
         ("attempts", Value::Int(outcome.reproduced.0.into())),
         ("successes", Value::Int(outcome.reproduced.1.into())),
-        ("diverged", Value::maybe(outcome.diverged, |index| Value::Int(index as i64))),
+        ("diverged", Value::maybe(outcome.diverged, tell_divergence)),
+        ("orderings", Value::Int(outcome.orderings as i64)),
         ("traced", Value::Bool(outcome.traced)),
         (
             "stats",
             Value::Dict(vec![
                 ("executions", Value::Int(outcome.executions as i64)),
                 ("events", Value::Int(outcome.events as i64)),
-                ("sleep_set_blocked", Value::Int(stats.blocked as i64)),
+                ("sleep_set_blocked", Value::Int(outcome.redundant as i64)),
+                ("restarts", Value::Int(outcome.restarts.into())),
+                ("estimated_total", Value::maybe(outcome.estimate, |e| Value::Float(e.total))),
+                ("estimated_low", Value::maybe(outcome.estimate, |e| Value::Float(e.low))),
+                ("estimated_high", Value::maybe(outcome.estimate, |e| Value::Float(e.high))),
                 ("setup_ns", around),
                 ("workers_ns", workers),
                 ("engine_ns", engine),

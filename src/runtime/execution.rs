@@ -263,6 +263,13 @@ impl Execution {
         Turn::Wait
     }
 
+    /// Appends an event that the running worker was not asked about: the end of a
+    /// timed wait.
+    pub fn record_unasked(&mut self, accesses: &[Access], site: Site) {
+        self.budget = self.budget.saturating_sub(1);
+        self.record(accesses, site);
+    }
+
     /// Appends an event of the running worker to the trace.
     pub fn record(&mut self, accesses: &[Access], site: Site) {
         let Some(current) = self.current else { return };
@@ -349,7 +356,7 @@ impl Execution {
             return self.run(errand.child, 0);
         }
         if self.planned {
-            if let Some(segment) = self.segments.next() {
+            if let Some(segment) = self.rest_of_segment().or_else(|| self.segments.next()) {
                 let known = (segment.worker as usize) < self.workers.len();
                 if known && (self.is_enabled(segment.worker) || self.time_out(segment.worker)) {
                     return self.run(segment.worker, segment.events);
@@ -360,6 +367,13 @@ impl Execution {
             self.segments = Vec::new().into_iter();
         }
         self.next_freely(strategy)
+    }
+
+    /// A worker that waits in the middle of its segment goes on with it, when its
+    /// wait has timed out.
+    fn rest_of_segment(&self) -> Option<Segment> {
+        let worker = self.current.filter(|_| self.budget > 0)?;
+        Some(Segment { worker, events: self.budget })
     }
 
     fn next_freely(&mut self, strategy: &mut dyn Strategy) -> Next {

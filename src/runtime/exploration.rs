@@ -2,16 +2,22 @@
 //! told of a failure.
 
 use std::cell::RefCell;
+use std::hash::BuildHasher;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use rustc_hash::{FxBuildHasher, FxHashSet};
+
 use super::carrier::Lent;
 use super::execution::{Cut, Next, Site, segments};
 use super::session::{self, Files, Signals};
 use super::{threads, time};
+use crate::dpor::Dpor;
+use crate::explore::{self as exploration, End, Estimate, Limits, Progress};
 use crate::interp::call::call;
+use crate::interp::code;
 use crate::interp::error::{self, Raised};
 use crate::interp::fiber::Fiber;
 use crate::interp::object::{Obj, Owned};
@@ -19,7 +25,7 @@ use crate::interp::thread_state::{ThreadState, worker_identity};
 use crate::interp::{primitives, threads as known_threads, tracer};
 use crate::observe::location::Field;
 use crate::strategy::{Plan, Strategy};
-use crate::trace::{Kind, Loc, Worker};
+use crate::trace::{Kind, Loc, Trace, Worker};
 
 /// What is explored, and within which limits.
 pub struct Job {
@@ -45,6 +51,8 @@ pub struct Job {
     pub reproductions: u32,
     /// Do clocks show virtual time?
     pub virtual_clock: bool,
+    /// Called now and then: executions, estimate, seconds, failures.
+    pub on_progress: Option<Owned>,
 }
 
 /// How one execution ended.
@@ -160,35 +168,65 @@ pub struct Outcome {
     pub events: u64,
     /// Events of traced code that were seen in the first execution.
     pub traced: bool,
-    /// Two executions of one prefix differed at this event.
-    pub diverged: Option<usize>,
+    /// Where two executions of one prefix differed.
+    pub diverged: Option<Divergence>,
+    /// How often the exploration began anew because of that.
+    pub restarts: u32,
+    /// Executions that were found to be covered by others.
+    pub redundant: u64,
+    /// Different schedules among the executions of a sample.
+    pub orderings: u64,
+    /// How many executions there are in all.
+    pub estimate: Option<Estimate>,
     /// Nanoseconds in setup and invariant, in workers, in the engine.
     pub nanoseconds: [u64; 3],
+}
+
+/// Where an execution went another way than one before.
+#[derive(Clone, Copy, Debug)]
+pub struct Divergence {
+    /// Number of the event, from 0.
+    pub index: usize,
+    /// Where the event happened this time, if there is one.
+    pub site: Option<Site>,
+    /// Whose it was.
+    pub worker: Option<Worker>,
 }
 
 /// The exceptions that ended workers.
 type Ends = Rc<RefCell<Vec<(Worker, Owned)>>>;
 
-/// Explores `job` with `strategy`, on the carrier, where the caller's thread
-/// state is attached.
-pub fn explore(
-    job: &Job,
-    strategy: &mut dyn Strategy,
-    lent: &Lent,
-    signals: &Arc<Signals>,
-) -> Outcome {
+/// What picks the executions.
+pub enum Search {
+    /// Every meaningfully different one, with at most so many preemptions.
+    Dpor(Option<u32>),
+    /// A sample.
+    Sample(Box<dyn Strategy + Send>),
+}
+
+/// So often an exploration begins anew when an execution goes another way than
+/// before: caches and imports that the first one filled are the usual reason.
+const MOST_RESTARTS: u32 = 2;
+
+/// Explores `job`, on the carrier, where the caller's thread state is attached.
+pub fn explore(job: &Job, search: &mut Search, lent: &Lent, signals: &Arc<Signals>) -> Outcome {
     session::set_signals(signals.clone());
     session::select_files(job.files.clone());
     primitives::stand_for(lent.identity());
     threads::begin_exploration(job.workers.len());
     time::begin_exploration(job.virtual_clock);
     let mut outcome = Outcome::default();
-    let ready = primitives::intercept().and_then(|()| tracer::start());
-    match ready {
-        Ok(()) => {
-            Explorer { job, lent, signals, active: known_threads::active() }
-                .search(strategy, &mut outcome);
-        }
+    match primitives::intercept().and_then(|()| tracer::start()) {
+        Ok(()) => loop {
+            let restarts = outcome.restarts;
+            outcome = Explorer::new(job, lent, signals).search(search);
+            outcome.restarts = restarts;
+            let again = outcome.diverged.is_some() && outcome.failure.is_none();
+            if !again || restarts == MOST_RESTARTS || outcome.raised.is_some() {
+                break;
+            }
+            outcome.restarts += 1;
+        },
         Err(Raised) => outcome.raised = error::take(),
     }
     if tracer::stop().is_err() && outcome.raised.is_none() {
@@ -203,88 +241,120 @@ struct Explorer<'a> {
     lent: &'a Lent,
     signals: &'a Arc<Signals>,
     active: Option<known_threads::ActiveThreads>,
+    outcome: Outcome,
+    orderings: FxHashSet<u64>,
+    /// When the progress was told last.
+    told: Instant,
+    goes_on: bool,
 }
 
-impl Explorer<'_> {
-    fn search(&self, strategy: &mut dyn Strategy, outcome: &mut Outcome) {
-        let deadline = self.job.total_time.map(|limit| Instant::now() + limit);
-        session::with(|execution| execution.max_events = self.job.max_events);
-        let mut first = true;
-        loop {
-            let since = Instant::now();
-            let plan = session::with(|execution| {
-                strategy.next_plan((!first).then_some(&execution.trace)).cloned()
-            });
-            first = false;
-            outcome.nanoseconds[2] += since.elapsed().as_nanos() as u64;
-            let Some(plan) = plan else {
-                outcome.exhaustive = outcome.limit.is_none() && outcome.inconclusive.is_none();
-                break;
-            };
-            if self.job.max_executions.is_some_and(|most| outcome.executions >= most) {
-                outcome.limit = Some("max_executions");
-                break;
-            }
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                outcome.limit = Some("total_timeout");
-                break;
-            }
-            let verdict = self.run(&plan, strategy, outcome);
-            let goes_on = self.judge(verdict, outcome);
-            self.clean_up();
-            if !goes_on {
-                break;
-            }
+/// So often the progress is told.
+const PROGRESS: Duration = Duration::from_millis(50);
+
+impl<'a> Explorer<'a> {
+    fn new(job: &'a Job, lent: &'a Lent, signals: &'a Arc<Signals>) -> Self {
+        Explorer {
+            job,
+            lent,
+            signals,
+            active: known_threads::active(),
+            outcome: Outcome::default(),
+            orderings: FxHashSet::default(),
+            told: Instant::now(),
+            goes_on: true,
         }
-        if outcome.failure.is_some() && outcome.raised.is_none() {
-            self.reproduce(strategy, outcome);
-        }
-        let kept = session::with(|execution| execution.locations.clear());
-        drop(kept);
     }
 
-    /// Books a verdict. Does the search go on?
-    fn judge(&self, verdict: Verdict, outcome: &mut Outcome) -> bool {
+    fn search(mut self, search: &mut Search) -> Outcome {
+        session::with(|execution| execution.max_events = self.job.max_events);
+        let limits = Limits {
+            max_executions: self.job.max_executions,
+            total_time: self.job.total_time,
+            stop_on_first: self.job.stop_on_first,
+        };
+        let began = Instant::now();
+        let summary = match search {
+            Search::Dpor(bound) => {
+                let mut dpor = Dpor::with_bound(*bound);
+                let summary = exploration::explore(&mut dpor, &mut self, &limits);
+                let stats = dpor.stats();
+                self.outcome.redundant = stats.blocked + stats.repeated;
+                if let Some(divergence) = dpor.divergence() {
+                    self.note_divergence(divergence.index);
+                }
+                summary
+            }
+            Search::Sample(strategy) => exploration::explore(&mut **strategy, &mut self, &limits),
+        };
+        let outcome = &mut self.outcome;
+        let spent = began.elapsed().as_nanos() as u64;
+        outcome.nanoseconds[2] = spent - outcome.nanoseconds[0] - outcome.nanoseconds[1];
+        outcome.exhaustive =
+            summary.exhaustive() && matches!(search, Search::Dpor(_)) && outcome.diverged.is_none();
+        outcome.limit = match summary.end {
+            End::Executions => Some("max_executions"),
+            End::Time => Some("total_timeout"),
+            End::Exhausted | End::Failure | End::Stopped => outcome.limit,
+        };
+        outcome.estimate = summary.estimate;
+        outcome.orderings = self.orderings.len() as u64;
+        if self.outcome.failure.is_some() && self.outcome.raised.is_none() {
+            self.reproduce();
+        }
+        self.outcome
+    }
+
+    /// The event at which the last execution went another way than before.
+    fn note_divergence(&mut self, index: usize) {
+        self.outcome.diverged.get_or_insert_with(|| {
+            session::with(|execution| Divergence {
+                index,
+                site: execution.sites.get(index).copied(),
+                worker: execution.trace.events().get(index).map(|event| event.worker),
+            })
+        });
+    }
+
+    /// Books a verdict.
+    fn judge(&mut self, verdict: Verdict) -> exploration::Verdict {
+        let outcome = &mut self.outcome;
         match verdict {
             Verdict::Holds => {
                 outcome.executions += 1;
-                true
+                exploration::Verdict::Pass
             }
             Verdict::Fails(violation) => {
                 outcome.executions += 1;
                 let schedule = session::with(|execution| execution.schedule());
                 outcome.failures.push((outcome.executions, schedule.clone()));
                 if outcome.failure.is_none() {
-                    outcome.failure = Some(Failure {
-                        violation,
-                        execution: outcome.executions,
-                        schedule,
-                        events: told(),
-                    });
+                    let execution = outcome.executions;
+                    let events = told();
+                    outcome.failure = Some(Failure { violation, execution, schedule, events });
                 }
-                !self.job.stop_on_first
+                exploration::Verdict::Fail
             }
+            Verdict::Cut(Cut::Redundant) => exploration::Verdict::Pass,
             Verdict::Cut(cut) => {
                 match cut {
-                    // Counted by the engine; nothing is lost.
-                    Cut::Redundant => return true,
                     Cut::Branches => outcome.inconclusive = Some("max_branches"),
                     Cut::RunTime => outcome.inconclusive = Some("timeout_per_run"),
                     Cut::Stuck => outcome.inconclusive = Some("deadlock_timeout"),
-                    Cut::Interrupted => outcome.limit = Some("total_timeout"),
-                    Cut::Deadlock | Cut::Daemons => {}
+                    _ => outcome.limit = Some("total_timeout"),
                 }
-                false
+                self.goes_on = false;
+                exploration::Verdict::Inconclusive
             }
             Verdict::Broken(exception) => {
                 outcome.raised = Some(exception);
-                false
+                self.goes_on = false;
+                exploration::Verdict::Inconclusive
             }
         }
     }
 
     /// One execution by plan.
-    fn run(&self, plan: &Plan, strategy: &mut dyn Strategy, outcome: &mut Outcome) -> Verdict {
+    fn execute(&mut self, plan: &Plan, strategy: &mut dyn Strategy) -> Verdict {
         let since = Instant::now();
         let state = match call(self.job.setup.borrow(), &[]) {
             Ok(state) => state,
@@ -298,20 +368,23 @@ impl Explorer<'_> {
         session::with(|execution| execution.begin(plan, self.job.workers.len(), chooses));
         let ran = self.play(&state, &ends, strategy);
         let played = Instant::now();
+        let outcome = &mut self.outcome;
         outcome.nanoseconds[0] += (prepared - since).as_nanos() as u64;
         outcome.nanoseconds[1] += (played - prepared).as_nanos() as u64;
         let (cut, events, diverged) = session::with(|execution| {
             (execution.cut, execution.trace.len() as u64, execution.diverged)
         });
         outcome.events += events;
-        outcome.traced |= events > 0;
-        outcome.diverged = outcome.diverged.or(diverged);
+        outcome.traced |= code::any_known();
+        if let Some(index) = diverged {
+            self.note_divergence(index);
+        }
         if let Err(problem) = ran {
             error::runtime_error(&format!("no stack for a fiber: {problem}"));
             return broken();
         }
         let verdict = self.verdict(cut, &state, &ends);
-        outcome.nanoseconds[0] += played.elapsed().as_nanos() as u64;
+        self.outcome.nanoseconds[0] += played.elapsed().as_nanos() as u64;
         verdict
     }
 
@@ -439,29 +512,77 @@ impl Explorer<'_> {
     }
 
     /// Replays the first failure, the first time with values.
-    fn reproduce(&self, strategy: &mut dyn Strategy, outcome: &mut Outcome) {
-        let Some(failure) = outcome.failure.as_mut() else { return };
+    fn reproduce(&mut self) {
+        let Some(mut failure) = self.outcome.failure.take() else { return };
         let plan = Plan { segments: segments(&failure.schedule), sleep: vec![] };
-        let _ = strategy;
-        let mut replay = Fixed;
+        let kept = (self.outcome.events, self.outcome.diverged.take());
         for attempt in 0..self.job.reproductions.max(1) {
             session::with(|execution| execution.values = (attempt == 0).then(Vec::new));
-            let mut side = Outcome::default();
-            let verdict = self.run(&plan, &mut replay, &mut side);
+            let verdict = self.execute(&plan, &mut Fixed);
             let same = matches!(&verdict, Verdict::Fails(violation)
                 if violation.name() == failure.violation.name());
             if attempt == 0 && same {
                 failure.events = told();
             }
             if attempt < self.job.reproductions {
-                outcome.reproduced.0 += 1;
-                outcome.reproduced.1 += same as u32;
+                self.outcome.reproduced.0 += 1;
+                self.outcome.reproduced.1 += same as u32;
             }
             drop(verdict);
             self.clean_up();
             session::with(|execution| execution.values = None);
         }
+        (self.outcome.events, self.outcome.diverged) = kept;
+        self.outcome.failure = Some(failure);
     }
+}
+
+impl exploration::Runner for Explorer<'_> {
+    fn run(
+        &mut self,
+        plan: &Plan,
+        strategy: &mut dyn Strategy,
+        trace: &mut Trace,
+    ) -> exploration::Verdict {
+        let verdict = self.execute(plan, strategy);
+        let verdict = self.judge(verdict);
+        if strategy.chooses() {
+            let schedule = session::with(|execution| execution.schedule());
+            self.orderings.insert(FxBuildHasher.hash_one(schedule));
+        }
+        session::with(|execution| std::mem::swap(&mut execution.trace, trace));
+        self.clean_up();
+        verdict
+    }
+
+    fn progress(&mut self, progress: &Progress) -> bool {
+        if let Some(callback) = &self.job.on_progress
+            && self.told.elapsed() >= PROGRESS
+        {
+            self.told = Instant::now();
+            if let Err(Raised) = tell_progress(callback, progress) {
+                self.outcome.raised = error::take();
+                return false;
+            }
+        }
+        self.goes_on
+    }
+}
+
+fn tell_progress(callback: &Owned, progress: &Progress) -> error::Result<()> {
+    let number = |value: f64| Owned::from_float(value);
+    let total = match progress.estimate {
+        Some(estimate) => number(estimate.total)?,
+        None => Owned::none(),
+    };
+    let all = [
+        number(progress.executions as f64)?,
+        total,
+        number(progress.elapsed.as_secs_f64())?,
+        number(progress.failures as f64)?,
+    ];
+    let arguments: Vec<Obj<'_>> = all.iter().map(Owned::borrow).collect();
+    call(callback.borrow(), &arguments).map(drop)
 }
 
 /// The whole life of a thread that a worker started.

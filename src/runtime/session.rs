@@ -283,7 +283,7 @@ pub fn step(
 pub fn record(what: &'static str, accesses: &[Access]) {
     let site = caller(what);
     with(|execution| {
-        execution.record(accesses, site);
+        execution.record_unasked(accesses, site);
         if let Some(values) = &mut execution.values {
             values.extend(accesses.iter().map(|_| None));
         }
