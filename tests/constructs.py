@@ -185,7 +185,7 @@ def summary(value, depth=6):
         return kind
     deeper = lambda item: summary(item, depth - 1)  # noqa: E731
     if isinstance(value, dict):
-        items = [(deeper(k), deeper(v)) for k, v in value.items() if k != "__builtins__"]
+        items = [(deeper(k), deeper(v)) for k, v in value.items() if str(k) != "__builtins__"]
         return kind, items, deeper(getattr(value, "__dict__", None))
     if isinstance(value, (list, tuple, set, frozenset)) or kind in {"deque", "array", "bytearray"}:
         return kind, [deeper(item) for item in value]

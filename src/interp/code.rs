@@ -4,11 +4,13 @@
 //! CPython sources: `Python/compile.c` (stack effects), `Objects/exception_handling_notes.txt`
 //! (exception table), `Lib/dis.py` (decoding).
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_int, c_void};
+use std::mem::ManuallyDrop;
 use std::sync::OnceLock;
 
 use pyo3_ffi as ffi;
+use rustc_hash::FxHashMap;
 
 use super::error::{self, Raised, Result};
 use super::layout::PyCodeObject;
@@ -80,7 +82,7 @@ static EXTRA_INDEX: OnceLock<ffi::Py_ssize_t> = OnceLock::new();
 
 thread_local! {
     /// Numbers of code, by digest of its contents.
-    static IDS: std::cell::RefCell<rustc_hash::FxHashMap<u64, u32>> = Default::default();
+    static IDS: RefCell<FxHashMap<u64, u32>> = Default::default();
 }
 
 /// Reads the opcode numbers and reserves the slot of the tables. Called once,
@@ -619,29 +621,30 @@ pub fn list_items<'a>(list: Obj<'a>) -> impl Iterator<Item = Obj<'a>> {
 }
 
 thread_local! {
-    /// Code objects by the number of their table, kept alive for explanations.
-    static KNOWN: std::cell::RefCell<rustc_hash::FxHashMap<u32, Owned>> = Default::default();
+    /// Code objects by the number of their table, kept alive for explanations. Never
+    /// dropped with the thread: the interpreter may be gone by then.
+    static KNOWN: ManuallyDrop<RefCell<FxHashMap<u32, Owned>>> = Default::default();
 }
 
 /// Keeps a code object, to be found by the number of its table.
 pub fn remember(code: Code<'_>, id: u32) {
-    KNOWN.with_borrow_mut(|known| {
-        known.entry(id).or_insert_with(|| code.as_obj().own());
+    KNOWN.with(|known| {
+        known.borrow_mut().entry(id).or_insert_with(|| code.as_obj().own());
     });
 }
 
 /// The code object whose table has this number, if it was kept.
 pub fn known(id: u32) -> Option<Owned> {
-    KNOWN.with_borrow(|known| known.get(&id).cloned())
+    KNOWN.with(|known| known.borrow().get(&id).cloned())
 }
 
 /// Was any code kept?
 pub fn any_known() -> bool {
-    KNOWN.with_borrow(|known| !known.is_empty())
+    KNOWN.with(|known| !known.borrow().is_empty())
 }
 
 /// Lets all kept code objects go.
 pub fn forget_known() {
-    let all = KNOWN.take();
+    let all = KNOWN.with(|known| known.take());
     drop(all);
 }

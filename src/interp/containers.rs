@@ -410,8 +410,9 @@ pub enum Step<'a> {
     Opaque,
     /// Of a generator.
     Generator,
-    /// Of an iterator that is exhausted.
-    Exhausted,
+    /// Of an iterator that is exhausted, and that would touch so many parts of a
+    /// container otherwise.
+    Exhausted(usize),
     /// Of nothing that could change, or of no iterator of C code.
     Harmless,
 }
@@ -441,12 +442,12 @@ pub fn step<'a>(iterator: Obj<'a>) -> Step<'a> {
                 let state = &*iterator.as_ptr().cast::<OfList>();
                 match Obj::from_ptr(state.list) {
                     Some(list) => Step::Index(list, state.index as i64),
-                    None => Step::Exhausted,
+                    None => Step::Exhausted(3),
                 }
             }
             Some(Special::DictIterator) => {
                 let state = &*iterator.as_ptr().cast::<OfTable>();
-                let Some(dict) = Obj::from_ptr(state.table) else { return Step::Exhausted };
+                let Some(dict) = Obj::from_ptr(state.table) else { return Step::Exhausted(2) };
                 let (mut position, mut key) = (state.position, ptr::null_mut());
                 let next = ffi::PyDict_Check(dict.as_ptr()) != 0
                     && ffi::PyDict_Next(dict.as_ptr(), &mut position, &mut key, ptr::null_mut())
@@ -455,7 +456,7 @@ pub fn step<'a>(iterator: Obj<'a>) -> Step<'a> {
             }
             Some(Special::SetIterator) => {
                 let state = &*iterator.as_ptr().cast::<OfTable>();
-                let Some(set) = Obj::from_ptr(state.table) else { return Step::Exhausted };
+                let Some(set) = Obj::from_ptr(state.table) else { return Step::Exhausted(2) };
                 let mut position = state.position;
                 Step::Element(set, set_next(set, &mut position))
             }

@@ -9,6 +9,7 @@ use std::ptr;
 use pyo3_ffi as ffi;
 
 use super::containers::{Hash, digest, hash};
+use super::error::{Raised, Result};
 use super::layout::{PyDictKeysObject, PyDictObject, PyDictValues, PyHeapTypeObject};
 use super::object::Obj;
 
@@ -76,6 +77,13 @@ pub fn get<'a>(dict: Obj<'a>, key: Obj<'_>) -> Found<'a> {
             }
         }
     }
+}
+
+/// `dict[key] = value`.
+pub fn set(dict: Obj<'_>, key: Obj<'_>, value: Obj<'_>) -> Result<()> {
+    // SAFETY: a dict and live objects.
+    let failed = unsafe { ffi::PyDict_SetItem(dict.as_ptr(), key.as_ptr(), value.as_ptr()) } < 0;
+    if failed { Err(Raised) } else { Ok(()) }
 }
 
 /// # Safety

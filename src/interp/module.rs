@@ -329,6 +329,17 @@ fn backend(_arguments: &[Obj<'_>]) -> Result<Value> {
     ]))
 }
 
+/// `unknown_calls()`: calls since the last time, by name, of functions whose effect
+/// is not known, with a container among the arguments.
+fn unknown_calls(_arguments: &[Obj<'_>]) -> Result<Value> {
+    let dict = Value::Dict(vec![]).into_object()?;
+    for (name, count) in calls::take_unknown() {
+        let (name, count) = (Value::Str(name).into_object()?, Value::Int(count as i64));
+        super::dict::set(dict.borrow(), name.borrow(), count.into_object()?.borrow())?;
+    }
+    Ok(Value::Object(dict))
+}
+
 /// `listen(codes, callback, null)`: see [`probe`].
 fn listen(arguments: &[Obj<'_>]) -> Result<Value> {
     let [codes, callback, null] = arguments else {
@@ -400,6 +411,7 @@ functions! {
     opcodes: "opcodes() -> list: number, name and whether it is known, of each opcode.",
     depths: "depths(code) -> list: the static stack depth before each code unit.",
     listen: "listen(codes, callback, null): tells what is observed at their instructions.",
+    unknown_calls: "unknown_calls() -> dict: how often functions of unknown effect were called.",
     unlisten: "unlisten(): ends what listen began.",
     backend: "backend() -> dict: what hooks the interpreter.",
 }

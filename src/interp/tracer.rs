@@ -347,7 +347,7 @@ mod settrace {
                 let Some(table) = code.table() else { return 0 };
                 let wanted =
                     if probe::is_active() { probe::wants(code) } else { traced(code, table) };
-                if wanted {
+                if wanted && !probe::is_active() {
                     code::remember(code, table.id);
                 }
                 // SAFETY: the frame object is ours to configure, as `f_trace_opcodes`

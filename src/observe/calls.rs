@@ -3,10 +3,10 @@
 //! A C function that the table does not know is taken to write every mutable
 //! container that it is given. So is a function in Python code that is not traced.
 
-use std::cell::RefCell;
 use std::ffi::CStr;
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 
+use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
@@ -1070,11 +1070,9 @@ const INSTANCE: usize = 1;
 
 static EFFECTS: OnceLock<FxHashMap<usize, Effect>> = OnceLock::new();
 
-thread_local! {
-    /// Functions that the table does not know, and that were given a container:
-    /// how often, by address.
-    static UNKNOWN: RefCell<FxHashMap<usize, (String, u64)>> = RefCell::default();
-}
+/// Functions that the table does not know, and that were given a container: how
+/// often, by address.
+static UNKNOWN: LazyLock<Mutex<FxHashMap<usize, (String, u64)>>> = LazyLock::new(Mutex::default);
 
 /// Looks the functions of the table up. Called once, at import.
 pub fn init() -> Result<()> {
@@ -1102,7 +1100,7 @@ fn effect_of(definition: usize) -> Option<Effect> {
 /// Calls of functions that the table does not know, with a container among the
 /// arguments: each was taken to write it. Names and numbers, then forgotten.
 pub fn take_unknown() -> Vec<(String, u64)> {
-    UNKNOWN.take().into_values().collect()
+    std::mem::take(&mut *UNKNOWN.lock()).into_values().collect()
 }
 
 /// The positional and other arguments of a call, first to last.
@@ -1273,10 +1271,9 @@ fn unknown<'a>(
         count += 1;
     }
     if count > 0 {
-        UNKNOWN.with_borrow_mut(|known| {
-            let entry = known.entry(definition);
-            entry.or_insert_with(|| (callables::name(callable, bound), 0)).1 += 1;
-        });
+        let mut known = UNKNOWN.lock();
+        let entry = known.entry(definition);
+        entry.or_insert_with(|| (callables::name(callable, bound), 0)).1 += 1;
     }
 }
 

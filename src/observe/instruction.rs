@@ -615,9 +615,10 @@ fn step<'a>(iterator: Obj<'a>, to_the_end: bool, depth: u8, sink: &mut impl Sink
         }
         Step::Index(list, index) => step_over_list(list, index, sink),
         Step::Key(container, key) | Step::Element(container, key) => {
-            if let Some(key) = key {
-                sink.touch(Touch::keyed(container, key, Kind::Read));
-            }
+            sink.touch(match key {
+                Some(key) => Touch::keyed(container, key, Kind::Read),
+                None => Touch::new(container, Field::Whole, Kind::None),
+            });
             // Each step makes sure that the size is still the same.
             sink.touch(Touch::new(container, Field::Structure, Kind::Read));
         }
@@ -626,7 +627,12 @@ fn step<'a>(iterator: Obj<'a>, to_the_end: bool, depth: u8, sink: &mut impl Sink
                 draw(source, to_the_end, depth - 1, sink);
             }
         }
-        Step::Opaque | Step::Generator | Step::Exhausted | Step::Harmless => {}
+        Step::Exhausted(parts) => {
+            // As many accesses as before, for the engine.
+            let nothing = Touch::new(iterator, Field::Whole, Kind::None);
+            (0..parts).for_each(|_| sink.touch(nothing));
+        }
+        Step::Opaque | Step::Generator | Step::Harmless => {}
     }
 }
 
