@@ -1,6 +1,7 @@
 """Every construct that touches shared state is seen, and only what it touches."""
 
 import gc
+from pathlib import Path
 
 import pytest
 from constructs import CONSTRUCTS
@@ -36,3 +37,10 @@ def test_functions_that_are_not_known_write_what_they_are_given_and_are_counted(
     assert result.num_explored == 2
     assert _native.unknown_calls().keys() == {"is_finalized"}
     assert _native.unknown_calls() == {}
+
+
+def test_the_table_in_the_documentation_is_up_to_date():
+    page = (Path(__file__).parent.parent / "docs" / "observed.md").read_text()
+    for construct in CONSTRUCTS:
+        name = construct.name.replace("|", "∣")
+        assert f"| {construct.group} | `{name}` |{' exact |' * 5}\n" in page
