@@ -14,7 +14,7 @@ import sysconfig
 import threading
 import tokenize
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from types import CodeType, FrameType
@@ -253,6 +253,8 @@ _NO_SUCCESSOR = {
     "RERAISE",
 }
 _ENTERS_WITH = {"BEFORE_WITH", "BEFORE_ASYNC_WITH", "LOAD_SPECIAL"}
+# Does a gate open at every execution of its instruction (or only when the line changes)?
+_BY_OFFSET = sys.version_info >= (3, 12)
 _JUMPS = {*dis.hasjrel, *dis.hasjabs}
 
 
@@ -286,30 +288,37 @@ class _Flow:
         self.after[source].append(target)
         self.before[target].append(source)
 
-    def entries(self, statement: Statement) -> list[int]:
-        """The offsets in the statement that control reaches from outside of it."""
-        return [
-            offset
-            for offset, line in self.lines.items()
-            if line is not None
-            and statement.first <= line <= statement.last
-            and any(
-                not statement.first <= origin <= statement.last for origin in self._origins(offset)
-            )
-            and (not statement.is_with or self._enters_with(offset, statement))
-        ]
+    def entries(self, statement: Statement) -> set[int]:
+        """The offsets where control enters the statement from outside of it."""
+        found: set[int] = set()
+        for offset, line in self.lines.items():
+            if line is None or not statement.first <= line <= statement.last:
+                continue
+            outside = [
+                origin for origin in self.before[offset] if self._is_outside(origin, statement)
+            ]
+            if not outside or (statement.is_with and not self._enters_with(offset, statement)):
+                continue
+            jumps_only = all(self.after[origin] == [offset] for origin in outside)
+            if _BY_OFFSET and jumps_only and len(outside) < len(self.before[offset]):
+                # The next pass of a loop, which its first pass runs into from above.
+                found.update(outside)
+            else:
+                found.add(offset)
+        return found
 
-    def _origins(self, offset: int) -> Iterator[int]:
-        """Lines that control comes from; what has no line is looked through."""
+    def _is_outside(self, offset: int, statement: Statement) -> bool:
+        """Is this outside, or when it has no line, reached from there?"""
         seen, todo = {offset}, [offset]
         while todo:
-            for origin in self.before[todo.pop()]:
-                line = self.lines[origin]
-                if line is not None:
-                    yield line
-                elif origin not in seen:
-                    seen.add(origin)
-                    todo.append(origin)
+            here = todo.pop()
+            line = self.lines[here]
+            if line is None:
+                todo += set(self.before[here]) - seen
+                seen |= set(self.before[here])
+            elif not statement.first <= line <= statement.last:
+                return True
+        return False
 
     def _enters_with(self, offset: int, statement: Statement) -> bool:
         seen, todo = {offset}, [offset]
@@ -474,13 +483,12 @@ else:
         gates = _gates_of(frame.f_code)
         if not gates:
             return None
-        frame.f_trace_lines, frame.f_trace_opcodes = False, True
 
-        def on_opcode(frame: FrameType, event: str, _argument: object) -> Any:
-            names = gates.get(frame.f_lasti) if event == "opcode" else None
+        def on_line(frame: FrameType, event: str, _argument: object) -> Any:
+            names = gates.get(frame.f_lasti) if event == "line" else None
             gate = getattr(_here, "gate", None)
             if names is not None and gate is not None:
                 _pass(gate, names, frame.f_code)
-            return on_opcode
+            return on_line
 
-        return on_opcode
+        return on_line

@@ -168,6 +168,7 @@ class TraceExecutor:
             if name in self._gated:
                 raise ValueError(f"there is a worker named {name!r} already")
         check_markers(self.schedule, targets)
+        self.coordinator.expect(targets)
         for name, target in targets.items():
             self._start_one(name, target)
 
