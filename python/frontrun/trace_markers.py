@@ -16,6 +16,7 @@ import functools
 import inspect
 import threading
 import time
+from asyncio import CancelledError
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -145,8 +146,6 @@ class TraceExecutor:
             raise
         finally:
             self._end()
-        for first in self.thread_errors.values():
-            raise first
         if self.coordinator.error is not None:
             raise self.coordinator.error
         if not self.coordinator.completed:
@@ -206,7 +205,8 @@ class TraceExecutor:
         except Stopped:
             pass
         except BaseException as error:
-            self.thread_errors.setdefault(worker.name, error)
+            if coordinator.error is None or not isinstance(error, CancelledError):
+                self.thread_errors[worker.name] = error
             coordinator.report_error(error)
         finally:
             coordinator.ended(worker)
@@ -426,10 +426,11 @@ def explore_marker_interleavings(
             executor.run(targets)
         except BaseException as raised:
             coordinator = executor.coordinator
-            if executor.thread_errors:
-                worker, error = next(iter(executor.thread_errors.items()))
-                failure = f"worker {worker!r} raised {type(error).__name__}: {error}"
-            elif not isinstance(raised, TimeoutError):
+            worker = next((k for k, v in executor.thread_errors.items() if v is raised), None)
+            if worker is not None:
+                failure = f"worker {worker!r} raised {type(raised).__name__}: {raised}"
+                error = raised
+            elif raised is not coordinator.error or not isinstance(raised, TimeoutError):
                 raise
             elif coordinator.deadlocked:
                 failure = f"Deadlock.{str(raised).partition('.')[2]}"
