@@ -40,7 +40,7 @@ class Shared:
         self.results = {"first": None, "second": None}
 
 
-SUPPORT = '''
+SUPPORT = """
 class Holder:
     def __init__(self, **attributes):
         self.__dict__.update(attributes)
@@ -131,7 +131,7 @@ def count_up(n):
     while i < n:
         yield i
         i += 1
-'''
+"""
 
 
 def explore(setup, first, second):
@@ -173,7 +173,7 @@ def function(name, code):
         compile(code, "<construct>", "eval")
     except SyntaxError:
         lines = f"try:\n{textwrap.indent(code, '    ')}\nexcept Exception as e:\n    r = repr(e)"
-        return f"def {name}(s):\n    r = None\n{textwrap.indent(lines, '    ')}\n    s.results[{name!r}] = r\n"
+        return f"def {name}(s):\n    r = None\n{textwrap.indent(lines, '    ')}\n    s.results[{name!r}] = r\n"  # noqa: E501
     lines = f"try:\n    r = {code}\nexcept Exception as e:\n    r = repr(e)"
     return f"def {name}(s):\n{textwrap.indent(lines, '    ')}\n    s.results[{name!r}] = r\n"
 
@@ -284,7 +284,12 @@ CONSTRUCTS = [
         ("in, missing", "'z' in s.d", "s.d['z'] = 1", "s.d['y'] = 1"),
         ("get", "s.d.get('a')", "s.d['a'] = 2", "s.d['b'] = 2"),
         ("get, missing", "s.d.get('z')", "s.d['z'] = 2", "s.d['b'] = 2"),
-        ("setdefault", "s.d.setdefault('z', 1)", "s.d.setdefault('z', 2)", "s.d.setdefault('a', 1)"),
+        (
+            "setdefault",
+            "s.d.setdefault('z', 1)",
+            "s.d.setdefault('z', 2)",
+            "s.d.setdefault('a', 1)",
+        ),
         ("setdefault, known", "s.d.setdefault('a', 1)", "s.d['a'] = 5", "s.d.setdefault('a', 3)"),
         ("pop", "s.d.pop('a')", "s.d['a'] = 3", "s.d['b'] = 3"),
         ("popitem", "s.d.popitem()", "s.d['b'] = 3", "s.e['b'] = 3"),

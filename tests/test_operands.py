@@ -181,7 +181,7 @@ def workload():
     csv.DictWriter(io.StringIO(), ["a", "b"]).writerow({"a": 1, "b": 2})
     list(heapq.merge([1, 4], [2, 3]))
     list(tokenize.generate_tokens(io.StringIO("def f(x):\n  return x+1\n").readline))
-    urllib.parse.urlsplit("http://u:p@h:1/p?q=1#f").hostname  # noqa: B018
+    urllib.parse.urlsplit("http://u:p@h:1/p?q=1#f").hostname
     urllib.parse.urlencode({"a": [1, 2]}, doseq=True)
     html.parser.HTMLParser().feed("<a href='x'>b</a><!-- c --><p>&amp;")
     shlex.split("a 'b c' d")

@@ -63,7 +63,7 @@ pub fn home<'a>(owner: Obj<'a>, name: Obj<'a>) -> Home<'a> {
         }
         let found = _PyType_Lookup(tp, name.as_ptr());
         if found.is_null() {
-            return match has_storage(tp) {
+            return match has_storage(owner) {
                 true => instance(owner, name, is_mutable_type(tp)),
                 false => Home::Nowhere,
             };
@@ -76,14 +76,14 @@ pub fn home<'a>(owner: Obj<'a>, name: Obj<'a>) -> Home<'a> {
             return match name.is(names().dict.borrow()) {
                 true => Home::Dict,
                 false if name.is(names().class.borrow()) => Home::Nowhere,
-                false if is_mutable_type(tp) || has_storage(tp) => Home::Slot(None),
+                false if is_mutable_type(tp) || has_storage(owner) => Home::Slot(None),
                 false => Home::Nowhere,
             };
         }
         if (*kind).tp_descr_set.is_some() {
             return Home::Class;
         }
-        match (has_storage(tp), is_mutable_type(tp)) {
+        match (has_storage(owner), is_mutable_type(tp)) {
             (true, mutable) => instance(owner, name, mutable),
             (false, true) => Home::Class,
             (false, false) => Home::Nowhere,
@@ -174,15 +174,19 @@ pub fn home_of_store<'a>(owner: Obj<'a>, name: Obj<'a>) -> Home<'a> {
     }
 }
 
-/// Where `object.__setattr__(owner, name, value)` ends.
+/// Are the attributes of this object each thread's own?
+pub fn is_thread_local(owner: Obj<'_>) -> bool {
+    // SAFETY: a live object's type.
+    special_base(unsafe { ffi::Py_TYPE(owner.as_ptr()) }) == Some(Special::ThreadLocal)
+}
+
+/// Where `object.__setattr__(owner, name, value)` ends, of an object whose
+/// attributes are not each thread's own.
 #[inline]
 pub fn home_of_plain_store<'a>(owner: Obj<'a>, name: Obj<'a>) -> Home<'a> {
     // SAFETY: a live object's type; reading slots runs nothing.
     unsafe {
         let tp = ffi::Py_TYPE(owner.as_ptr());
-        if special_base(tp) == Some(Special::ThreadLocal) {
-            return Home::Nowhere;
-        }
         let found = _PyType_Lookup(tp, name.as_ptr());
         if !found.is_null() {
             let kind = ffi::Py_TYPE(found);
@@ -197,7 +201,7 @@ pub fn home_of_plain_store<'a>(owner: Obj<'a>, name: Obj<'a>) -> Home<'a> {
                 return Home::Nowhere;
             }
         }
-        if has_storage(tp) { instance(owner, name, false) } else { Home::Nowhere }
+        if has_storage(owner) { instance(owner, name, false) } else { Home::Nowhere }
     }
 }
 
@@ -218,7 +222,7 @@ pub fn instance_dict<'a>(owner: Obj<'a>) -> Option<Obj<'a>> {
     // SAFETY: the type has a dict, so this runs no code but the allocation; the
     // owner keeps the dict alive after our reference is gone.
     unsafe {
-        if !has_storage(ffi::Py_TYPE(owner.as_ptr())) {
+        if !has_storage(owner) {
             return None;
         }
         let dict = ffi::PyObject_GenericGetDict(owner.as_ptr(), std::ptr::null_mut());
@@ -259,7 +263,7 @@ unsafe fn has_generic_getattr(tp: *mut ffi::PyTypeObject) -> bool {
 /// The slots of `object`: the generic ones.
 fn object() -> &'static ffi::PyTypeObject {
     // SAFETY: a static type, whose slots never change.
-    unsafe { &*(&raw const ffi::PyBaseObject_Type) }
+    unsafe { (&raw const ffi::PyBaseObject_Type).as_ref().expect("a static") }
 }
 
 fn object_getattribute() -> *mut ffi::PyObject {

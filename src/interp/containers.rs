@@ -333,6 +333,13 @@ pub fn drops_the_first(sequence: Obj<'_>) -> bool {
     }
 }
 
+/// Is it a dict, or an instance of a subclass?
+#[inline]
+pub fn is_dict(object: Obj<'_>) -> bool {
+    // SAFETY: only reads the type's flags.
+    unsafe { ffi::PyDict_Check(object.as_ptr()) != 0 }
+}
+
 /// Is it a tuple?
 pub fn is_tuple(object: Obj<'_>) -> bool {
     // SAFETY: only reads the type's flags.

@@ -225,11 +225,14 @@ pub enum Storage<'a> {
 
 const MANAGED_DICT: std::ffi::c_ulong = 1 << 4;
 
-/// Does the type give its instances a `__dict__`?
+/// Does the type of this object give its instances a `__dict__`?
 #[inline]
-pub fn has_storage(tp: *mut ffi::PyTypeObject) -> bool {
-    // SAFETY: a live type; reads its flags and offsets.
-    unsafe { ffi::PyType_HasFeature(tp, MANAGED_DICT) != 0 || (*tp).tp_dictoffset != 0 }
+pub fn has_storage(owner: Obj<'_>) -> bool {
+    // SAFETY: a live object's type; reads its flags and offsets.
+    unsafe {
+        let tp = ffi::Py_TYPE(owner.as_ptr());
+        ffi::PyType_HasFeature(tp, MANAGED_DICT) != 0 || (*tp).tp_dictoffset != 0
+    }
 }
 
 /// The storage of an instance whose type [`has_storage`].

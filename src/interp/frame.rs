@@ -127,8 +127,8 @@ impl<'a> Frame<'a> {
 
     /// The generator or coroutine whose frame it is.
     pub fn generator(self) -> Option<Obj<'a>> {
-        const OWNED_BY_GENERATOR: i8 = 1;
-        if self.raw.owner as i8 != OWNED_BY_GENERATOR {
+        const OWNED_BY_GENERATOR: i32 = 1;
+        if i32::from(self.raw.owner) != OWNED_BY_GENERATOR {
             return None;
         }
         let offset = std::mem::offset_of!(layout::PyGenObject, gi_iframe);

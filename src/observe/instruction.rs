@@ -177,7 +177,7 @@ fn attribute<'a>(owner: Obj<'a>, name: Obj<'a>, dict: Option<Obj<'a>>, kind: Kin
     let mut touch = Touch::keyed(owner, name, kind).stored_in(dict);
     if dict.is_none()
         && let Field::Key(digest) = touch.field
-        && containers::shape(owner) == Shape::Dict
+        && containers::is_dict(owner)
     {
         // A dict with attributes: its keys are other locations.
         touch.field = Field::Key(!digest);
@@ -210,7 +210,9 @@ pub fn store_attribute_plainly<'a>(
     value: Option<Obj<'a>>,
     sink: &mut impl Sink<'a>,
 ) {
-    store_at(attributes::home_of_plain_store(owner, name), owner, name, value, sink);
+    if !attributes::is_thread_local(owner) {
+        store_at(attributes::home_of_plain_store(owner, name), owner, name, value, sink);
+    }
 }
 
 #[inline]
