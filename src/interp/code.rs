@@ -9,6 +9,7 @@ use std::ffi::{CStr, c_int, c_void};
 use std::mem::ManuallyDrop;
 use std::sync::OnceLock;
 
+use parking_lot::Mutex;
 use pyo3_ffi as ffi;
 use rustc_hash::FxHashMap;
 
@@ -80,10 +81,8 @@ enum Jump {
 static OPCODES: OnceLock<Opcodes> = OnceLock::new();
 static EXTRA_INDEX: OnceLock<ffi::Py_ssize_t> = OnceLock::new();
 
-thread_local! {
-    /// Numbers of code, by digest of its contents.
-    static IDS: RefCell<FxHashMap<u64, u32>> = Default::default();
-}
+/// Numbers of code, by digest of its contents, in the whole process.
+static IDS: Mutex<Option<FxHashMap<u64, u32>>> = Mutex::new(None);
 
 /// Reads the opcode numbers and reserves the slot of the tables. Called once,
 /// at import.
@@ -255,10 +254,10 @@ impl<'a> Code<'a> {
         let mut hasher = rustc_hash::FxHasher::default();
         units.hash(&mut hasher);
         (self.filename(), self.plain_name(), self.raw().co_firstlineno).hash(&mut hasher);
-        IDS.with_borrow_mut(|ids| {
-            let next = ids.len() as u32;
-            *ids.entry(hasher.finish()).or_insert(next)
-        })
+        let mut ids = IDS.lock();
+        let ids = ids.get_or_insert_default();
+        let next = ids.len() as u32;
+        *ids.entry(hasher.finish()).or_insert(next)
     }
 
     #[cold]

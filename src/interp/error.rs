@@ -115,6 +115,22 @@ pub fn abandoned() -> Raised {
     Raised
 }
 
+/// Is the interpreter on its way out?
+pub fn is_finalizing() -> bool {
+    unsafe extern "C" {
+        #[cfg_attr(not(Py_3_13), link_name = "_Py_IsFinalizing")]
+        fn Py_IsFinalizing() -> std::ffi::c_int;
+    }
+    // SAFETY: reads a flag of the runtime.
+    unsafe { Py_IsFinalizing() != 0 }
+}
+
+/// Is this not a subinterpreter?
+pub fn is_main_interpreter() -> bool {
+    // SAFETY: a thread state is attached; compares two addresses.
+    unsafe { ffi::PyInterpreterState_Get() == ffi::PyInterpreterState_Main() }
+}
+
 /// Takes back what [`raise_in_thread`] has asked for.
 ///
 /// 3.11 keeps its evaluation loops on the slow path until *some* thread has

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use corosensei::stack::{DefaultStack, Stack};
 use corosensei::{Coroutine, Yielder};
 
-use super::thread_state::ThreadState;
+use super::thread_state::{StackBounds, ThreadState};
 
 /// Size of a fiber's C stack: what the main thread usually has. Only touched
 /// pages take memory.
@@ -43,7 +43,7 @@ impl Fiber {
         let stack = DefaultStack::new(STACK_SIZE)?;
         let (top, lowest) = (stack.base().get(), stack.limit().get());
         let state = ThreadState::new().ok_or_else(std::io::Error::last_os_error)?;
-        state.set_stack(lowest, top - lowest);
+        state.set_stack_bounds(StackBounds::of(lowest, top - lowest));
         let shared = Rc::new(Shared {
             task: RefCell::new(None),
             yielder: Cell::new(std::ptr::null()),

@@ -38,7 +38,9 @@ impl<'a> Options<'a> {
     fn seconds(&self, name: &str) -> Result<Option<Duration>> {
         let Some(value) = self.get(name) else { return Ok(None) };
         let value = super::redirect::seconds(value)?;
-        Ok(Some(Duration::try_from_secs_f64(value).unwrap_or(Duration::MAX)))
+        // Clocks overflow somewhere: nobody waits for ten years.
+        const LONGEST: f64 = 10.0 * 365.0 * 86400.0;
+        Ok(Some(Duration::from_secs_f64(value.clamp(0.0, LONGEST))))
     }
 
     fn truth(&self, name: &str) -> Result<bool> {
@@ -55,6 +57,9 @@ fn explore(arguments: &[Obj<'_>]) -> Result<Value> {
     let [setup, workers, invariant, options] = arguments else {
         return Err(error::runtime_error("explore takes four arguments"));
     };
+    if error::is_finalizing() {
+        return Err(error::runtime_error("the interpreter is ending: too late for an exploration"));
+    }
     if crate::runtime::session::running().is_some() || !BUSY.begin() {
         return Err(error::runtime_error(
             "an exploration runs already in this process: explorations can neither be nested \
@@ -66,19 +71,22 @@ fn explore(arguments: &[Obj<'_>]) -> Result<Value> {
     result
 }
 
-struct Busy(std::sync::atomic::AtomicBool);
+/// The process in which an exploration runs; 0 for none. A fork during one does
+/// not go on with it.
+struct Busy(std::sync::atomic::AtomicU32);
 
 impl Busy {
     fn begin(&self) -> bool {
-        !self.0.swap(true, std::sync::atomic::Ordering::Acquire)
+        let process = std::process::id();
+        self.0.swap(process, std::sync::atomic::Ordering::Acquire) != process
     }
 
     fn end(&self) {
-        self.0.store(false, std::sync::atomic::Ordering::Release);
+        self.0.store(0, std::sync::atomic::Ordering::Release);
     }
 }
 
-static BUSY: Busy = Busy(std::sync::atomic::AtomicBool::new(false));
+static BUSY: Busy = Busy(std::sync::atomic::AtomicU32::new(0));
 
 fn explore_alone(
     setup: Obj<'_>,
@@ -96,7 +104,7 @@ fn explore_alone(
         },
         max_executions: options.number("max_executions"),
         max_events: options.number("max_branches").map_or(usize::MAX, |most| most as usize),
-        run_time: options.seconds("timeout_per_run")?.unwrap_or(Duration::MAX),
+        run_time: options.seconds("timeout_per_run")?.unwrap_or(Duration::from_secs(5)),
         total_time: options.seconds("total_timeout")?,
         stop_on_first: options.truth("stop_on_first")?,
         virtual_clock: options.get("clock").and_then(Obj::as_str).as_deref() != Some("real"),
@@ -120,7 +128,16 @@ fn explore_alone(
         drop(job);
         code::forget_known();
         told.map_err(|Raised| error::take())
-    })?;
+    });
+    let done = match done {
+        Ok(done) => done,
+        Err(Raised) => {
+            // The carrier may have been left behind before it removed its hooks.
+            let raised = error::take();
+            let stopped = super::tracer::stop();
+            return Err(raised.map_or_else(|| stopped.err().unwrap_or(Raised), error::restore));
+        }
+    };
     let stuck_at = signals.stuck_at.lock().take();
     let worker = signals.worker.load(std::sync::atomic::Ordering::Relaxed);
     match done {
@@ -447,6 +464,14 @@ fn set_up(module: Obj<'_>) -> Result<()> {
         // SAFETY: a static exception class and a NUL-terminated text.
         unsafe {
             let text = std::ffi::CString::new(text).unwrap_or_default();
+            ffi::PyErr_SetString(ffi::PyExc_ImportError, text.as_ptr());
+        }
+        return Err(Raised);
+    }
+    if !error::is_main_interpreter() {
+        // SAFETY: a static exception class and a NUL-terminated text.
+        unsafe {
+            let text = c"frontrun works in the main interpreter only";
             ffi::PyErr_SetString(ffi::PyExc_ImportError, text.as_ptr());
         }
         return Err(Raised);

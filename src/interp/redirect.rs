@@ -67,7 +67,8 @@ macro_rules! hook {
                     // SAFETY: the very call that came in, passed on.
                     return unsafe { ($name.method().PyCFunction)(this, none) };
                 }
-                handle(&$name, HANDLER, this, Arguments::none())
+                // SAFETY: `self` of this call.
+                unsafe { handle(&$name, HANDLER, this, Arguments::none()) }
             }
             unsafe extern "C" fn one(this: Ptr, argument: Ptr) -> Ptr {
                 if !intercepts() {
@@ -76,7 +77,8 @@ macro_rules! hook {
                 }
                 // SAFETY: the argument of this call.
                 let arguments = unsafe { Arguments::from_array(&argument, 1, std::ptr::null_mut()) };
-                handle(&$name, HANDLER, this, arguments)
+                // SAFETY: `self` of this call.
+                unsafe { handle(&$name, HANDLER, this, arguments) }
             }
             unsafe extern "C" fn tuple(this: Ptr, args: Ptr) -> Ptr {
                 if !intercepts() {
@@ -85,7 +87,8 @@ macro_rules! hook {
                 }
                 // SAFETY: the arguments of this call.
                 let arguments = unsafe { Arguments::from_tuple(args, std::ptr::null_mut()) };
-                handle(&$name, HANDLER, this, arguments)
+                // SAFETY: `self` of this call.
+                unsafe { handle(&$name, HANDLER, this, arguments) }
             }
             unsafe extern "C" fn tuple_and_dict(this: Ptr, args: Ptr, keywords: Ptr) -> Ptr {
                 if !intercepts() {
@@ -95,7 +98,7 @@ macro_rules! hook {
                     };
                 }
                 // SAFETY: the arguments of this call.
-                handle(&$name, HANDLER, this, unsafe { Arguments::from_tuple(args, keywords) })
+                unsafe { handle(&$name, HANDLER, this, Arguments::from_tuple(args, keywords)) }
             }
             unsafe extern "C" fn array(this: Ptr, args: *mut Ptr, count: ffi::Py_ssize_t) -> Ptr {
                 if !intercepts() {
@@ -104,7 +107,8 @@ macro_rules! hook {
                 }
                 // SAFETY: the arguments of this call.
                 let arguments = unsafe { Arguments::from_array(args, count, std::ptr::null_mut()) };
-                handle(&$name, HANDLER, this, arguments)
+                // SAFETY: `self` of this call.
+                unsafe { handle(&$name, HANDLER, this, arguments) }
             }
             unsafe extern "C" fn array_and_names(
                 this: Ptr,
@@ -119,7 +123,7 @@ macro_rules! hook {
                     };
                 }
                 // SAFETY: the arguments of this call.
-                handle(&$name, HANDLER, this, unsafe { Arguments::from_array(args, count, names) })
+                unsafe { handle(&$name, HANDLER, this, Arguments::from_array(args, count, names)) }
             }
             unsafe extern "C" fn class_array_and_names(
                 this: Ptr,
@@ -133,7 +137,7 @@ macro_rules! hook {
                     return unsafe { ($name.method().PyCMethod)(this, class, args, count, names) };
                 }
                 // SAFETY: the arguments of this call.
-                handle(&$name, HANDLER, this, unsafe { Arguments::from_array(args, count, names) })
+                unsafe { handle(&$name, HANDLER, this, Arguments::from_array(args, count, names)) }
             }
             Hook::new(
                 ffi::PyMethodDefPointer { PyCFunction: plain },
@@ -149,7 +153,10 @@ macro_rules! hook {
 }
 
 /// Lets a handler answer an intercepted call.
-pub fn handle(
+///
+/// # Safety
+/// `this` is the `self` of the call (the module, for a function).
+pub unsafe fn handle(
     hook: &Hook,
     handler: Handler,
     this: *mut ffi::PyObject,

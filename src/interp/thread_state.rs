@@ -59,9 +59,46 @@ impl ThreadState {
         ThreadState(unsafe { NonNull::new_unchecked(ffi::PyEval_SaveThread().cast()) })
     }
 
+    /// A further state for the calling OS thread, which has lent this one. Its
+    /// identity is its own, so that exceptions for this thread reach this state.
+    pub fn sibling(self) -> ThreadState {
+        // SAFETY: a live state of a live interpreter; the GIL is not needed.
+        let raw = unsafe { ffi::PyThreadState_New((*self.raw()).interp.cast()) };
+        let sibling = ThreadState(NonNull::new(raw.cast()).expect("memory for a thread state"));
+        sibling.set_identity(sibling.address());
+        sibling
+    }
+
+    /// Attaches a [sibling](Self::sibling); waits for the GIL.
+    pub fn attach_beside(self) {
+        self.be_found_here();
+        // SAFETY: the state is attached nowhere.
+        unsafe { ffi::PyEval_RestoreThread(self.raw().cast()) }
+    }
+
+    /// PyGILState_Ensure on this OS thread shall find this state (up to 3.11; later
+    /// versions follow what is attached).
+    pub fn be_found_here(self) {
+        #[cfg(not(Py_3_12))]
+        // SAFETY: the key is initialised as long as the interpreter lives.
+        unsafe {
+            ffi::PyThread_tss_set(gilstate_key(), self.raw().cast());
+        }
+    }
+
+    /// Ends a state that is attached nowhere, while another one is attached here.
+    pub fn dispose(self) {
+        // SAFETY: nobody else knows the state.
+        unsafe {
+            ffi::PyThreadState_Clear(self.raw().cast());
+            ffi::PyThreadState_Delete(self.raw().cast());
+        }
+    }
+
     /// Attaches the state again on the OS thread that made it; waits for the GIL.
-    pub fn attach_at_home(self) {
-        self.note_binding(true);
+    /// `moved`: another state has been attached there meanwhile.
+    pub fn attach_at_home(self, moved: bool) {
+        self.note_binding(!moved);
         // SAFETY: the state is attached nowhere.
         unsafe { ffi::PyEval_RestoreThread(self.raw().cast()) }
     }
@@ -69,6 +106,7 @@ impl ThreadState {
     /// Attaches a state that another OS thread lends; waits for the GIL.
     pub fn attach_lent(self) {
         self.note_binding(false);
+        self.set_stack_bounds(os_stack());
         // SAFETY: the owner of the state waits and does not use it.
         unsafe {
             #[cfg(not(Py_3_12))]
@@ -80,7 +118,18 @@ impl ThreadState {
     /// Switches to a state that another OS thread lends.
     pub fn switch_to_lent(self) {
         self.note_binding(false);
+        self.set_stack_bounds(os_stack());
         self.switch_to();
+    }
+
+    /// Lets `work` run Python on the OS thread's own stack, with the state of a fiber
+    /// attached.
+    pub fn on_os_stack<T>(self, work: impl FnOnce() -> T) -> T {
+        let own = self.stack_bounds();
+        self.set_stack_bounds(os_stack());
+        let result = work();
+        self.set_stack_bounds(own);
+        result
     }
 
     /// 3.12+ remembers whether a state is the one that PyGILState_Ensure finds on
@@ -123,17 +172,31 @@ impl ThreadState {
 
     /// Tells the interpreter where this state's C stack lies (3.14+), so that deep
     /// recursion raises RecursionError in time.
-    pub fn set_stack(self, _lowest: usize, _size: usize) {
+    pub fn set_stack_bounds(self, _bounds: StackBounds) {
         #[cfg(Py_3_14)]
-        // SAFETY: the impl struct begins with the state; nobody runs on it yet. The
-        // margins are those of `_Py_InitializeRecursionLimits` (Python/ceval.c).
+        // SAFETY: the impl struct begins with the state, and nobody runs on it now.
         unsafe {
-            const MARGIN: usize = 32 * 1024;
             let state = self.raw().cast::<layout::_PyThreadStateImpl>();
-            (*state).c_stack_top = _lowest + _size;
-            (*state).c_stack_hard_limit = _lowest + MARGIN;
-            (*state).c_stack_soft_limit = _lowest + 2 * MARGIN;
+            (*state).c_stack_top = _bounds.top;
+            (*state).c_stack_soft_limit = _bounds.soft_limit;
+            (*state).c_stack_hard_limit = _bounds.hard_limit;
         }
+    }
+
+    /// Where the interpreter thinks that this state's C stack lies.
+    pub fn stack_bounds(self) -> StackBounds {
+        #[cfg(Py_3_14)]
+        // SAFETY: the impl struct begins with the state.
+        unsafe {
+            let state = self.raw().cast::<layout::_PyThreadStateImpl>();
+            StackBounds {
+                top: (*state).c_stack_top,
+                soft_limit: (*state).c_stack_soft_limit,
+                hard_limit: (*state).c_stack_hard_limit,
+            }
+        }
+        #[cfg(not(Py_3_14))]
+        StackBounds::default()
     }
 
     /// The lock that 3.11 and 3.12 release when a thread of `threading` ends.
@@ -175,6 +238,12 @@ impl ThreadState {
                 #[cfg(Py_3_14)]
                 clear(&raw mut (*state).asyncio_running_task);
             }
+            if (*state).c_profilefunc.is_some() {
+                ffi::PyEval_SetProfile(None, std::ptr::null_mut());
+            }
+            if (*state).c_tracefunc.is_some() {
+                ffi::PyEval_SetTrace(None, std::ptr::null_mut());
+            }
             clear(&raw mut (*state).dict);
             clear(&raw mut (*state).async_exc);
             clear(&raw mut (*state).async_gen_firstiter);
@@ -183,6 +252,44 @@ impl ThreadState {
             (*state).context_ver += 1;
         }
     }
+}
+
+/// The bounds of a C stack, as 3.14+ keeps them for each thread state.
+#[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(not(Py_3_14), allow(dead_code))]
+pub struct StackBounds {
+    top: usize,
+    soft_limit: usize,
+    hard_limit: usize,
+}
+
+impl StackBounds {
+    /// Of a stack that begins at `lowest`. The margins are those of
+    /// `_Py_InitializeRecursionLimits` (Python/ceval.c).
+    pub fn of(lowest: usize, size: usize) -> Self {
+        const MARGIN: usize = 32 * 1024;
+        let (hard_limit, soft_limit) = (lowest + MARGIN, lowest + 2 * MARGIN);
+        StackBounds { top: lowest + size, soft_limit, hard_limit }
+    }
+}
+
+/// The stack of the calling OS thread.
+fn os_stack() -> StackBounds {
+    thread_local!(static OWN: std::cell::Cell<Option<StackBounds>> = const { std::cell::Cell::new(None) });
+    if let Some(known) = OWN.get() {
+        return known;
+    }
+    // SAFETY: plain calls on the calling thread; the attributes are destroyed again.
+    let bounds = unsafe {
+        let mut attributes = std::mem::zeroed();
+        let (mut lowest, mut size) = (std::ptr::null_mut(), 0);
+        libc::pthread_getattr_np(libc::pthread_self(), &mut attributes);
+        libc::pthread_attr_getstack(&attributes, &mut lowest, &mut size);
+        libc::pthread_attr_destroy(&mut attributes);
+        StackBounds::of(lowest as usize, size)
+    };
+    OWN.set(Some(bounds));
+    bounds
 }
 
 unsafe fn clear(field: *mut *mut layout::PyObject) {
@@ -203,7 +310,7 @@ fn gilstate_key() -> *mut ffi::Py_tss_t {
 }
 
 /// Number of distinct identities.
-const IDENTITIES: usize = 1024;
+const IDENTITIES: usize = 1 << 16;
 
 /// The n-th identity for workers: deterministic, distinct from every real
 /// thread's, and the address of a readable zeroed page.

@@ -4,7 +4,7 @@
 //! CPython sources: `Python/instrumentation.c`, `Python/legacy_tracing.c`,
 //! `Python/ceval.c` (3.11).
 
-use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use super::code::{self, Code, Table};
 use super::error::{Raised, Result};
@@ -20,7 +20,7 @@ pub const BACKEND: &str = if cfg!(Py_3_12) { "monitoring" } else { "settrace" };
 
 /// Decides (once for each selection of files) whether this code is traced.
 pub fn traced(code: Code<'_>, table: &Table) -> bool {
-    let selection = SELECTION.get();
+    let selection = SELECTION.load(Relaxed);
     if table.selection.get() != selection {
         table.selection.set(selection);
         table.traced.set(is_traced(code));
@@ -28,13 +28,11 @@ pub fn traced(code: Code<'_>, table: &Table) -> bool {
     table.traced.get()
 }
 
-thread_local! {
-    static SELECTION: Cell<u32> = const { Cell::new(1) };
-}
+static SELECTION: AtomicU32 = AtomicU32::new(1);
 
 /// Forgets which code is traced: the selection of files has changed.
 pub fn new_selection() {
-    SELECTION.set(SELECTION.get() + 1);
+    SELECTION.fetch_add(1, Relaxed);
 }
 
 fn site(table: &Table, offset: usize, opcode: u8) -> Site {

@@ -2,6 +2,7 @@
 //! run, while the caller's thread waits and stays interruptible.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use super::session::Signals;
 use crate::interp::error::{self, Result};
 use crate::interp::exit::hang_at_exit;
 use crate::interp::object::Owned;
-use crate::interp::thread_state::ThreadState;
+use crate::interp::thread_state::{StackBounds, ThreadState};
 use crate::interp::threads;
 
 /// How often the waiting caller looks for signals (Ctrl-C) and stuck workers.
@@ -21,6 +22,8 @@ const TICK: Duration = Duration::from_millis(50);
 /// The caller's thread state, lent to the carrier for setup and invariant.
 pub struct Lent {
     state: ThreadState,
+    /// Where the interpreter thinks that the state's C stack is.
+    stack: StackBounds,
     /// Held by whoever may attach the state.
     token: RawMutex,
 }
@@ -59,6 +62,13 @@ impl Lent {
         self.give_back();
     }
 
+    /// Attaches the state on the caller's thread again. `moved`: another one has
+    /// been attached there meanwhile.
+    fn attach_at_home(&self, moved: bool) {
+        self.state.set_stack_bounds(self.stack);
+        self.state.attach_at_home(moved);
+    }
+
     /// The identity of the caller's thread.
     pub fn identity(&self) -> usize {
         self.state.identity()
@@ -67,7 +77,8 @@ impl Lent {
 
 type Job = Box<dyn FnOnce() + Send>;
 
-static CARRIER: Mutex<Option<Sender<Job>>> = Mutex::new(None);
+/// The carrier, and the process that it lives in: a fork does not have it.
+static CARRIER: Mutex<Option<(u32, Sender<Job>)>> = Mutex::new(None);
 
 struct Slot<T> {
     result: Mutex<Option<T>>,
@@ -98,7 +109,9 @@ pub fn run<T: Send + 'static>(
 ) -> Result<Option<T>> {
     let slot = Arc::new(Slot { result: Mutex::new(None), done: Condvar::new() });
     let filled = slot.clone();
-    let lent = Arc::new(Lent { state: ThreadState::current(), token: RawMutex::INIT });
+    let state = ThreadState::current();
+    let stack = state.stack_bounds();
+    let lent = Arc::new(Lent { state, stack, token: RawMutex::INIT });
     let used = lent.clone();
     ThreadState::detach();
     post(Box::new(move || {
@@ -108,9 +121,13 @@ pub fn run<T: Send + 'static>(
         *filled.result.lock() = Some(result);
         filled.done.notify_all();
     }));
-    let mut raised = None;
-    let result = wait(&slot, &lent, signals, watch, &mut raised);
-    lent.state.attach_at_home();
+    let mut watcher = Watcher::new(&lent, signals, watch);
+    let result = watcher.wait(&slot);
+    let (raised, own) = (watcher.raised.take(), watcher.own.take());
+    lent.attach_at_home(own.is_some());
+    if let Some(own) = own {
+        own.dispose();
+    }
     match raised {
         Some(exception) => Err(error::restore(exception)),
         None => Ok(result),
@@ -119,12 +136,13 @@ pub fn run<T: Send + 'static>(
 
 fn post(job: Job) {
     let mut carrier = CARRIER.lock();
+    let process = std::process::id();
     let job = match carrier.as_ref() {
-        Some(sender) => match sender.send(job) {
+        Some((home, sender)) if *home == process => match sender.send(job) {
             Ok(()) => return,
             Err(unsent) => unsent.0,
         },
-        None => job,
+        _ => job,
     };
     let (sender, receiver) = channel::<Job>();
     std::thread::Builder::new()
@@ -136,99 +154,122 @@ fn post(job: Job) {
         })
         .expect("an OS thread can be started");
     sender.send(job).expect("the thread has just started");
-    *carrier = Some(sender);
+    std::mem::forget(carrier.replace((process, sender)));
 }
 
-fn wait<T>(
-    slot: &Slot<T>,
-    lent: &Lent,
-    signals: &Signals,
+/// What the caller's thread does while it waits.
+struct Watcher<'a> {
+    lent: &'a Lent,
+    signals: &'a Signals,
     watch: Watch,
-    raised: &mut Option<Owned>,
-) -> Option<T> {
-    use std::sync::atomic::Ordering::Relaxed;
-    let started = Instant::now();
-    let (mut seen, mut since) = (0, Instant::now());
-    let mut asked_at = None::<Instant>;
-    let mut running = (0, Instant::now());
-    loop {
-        let mut result = slot.result.lock();
-        if result.is_none() {
-            slot.done.wait_for(&mut result, TICK);
-        }
-        if result.is_some() {
-            return result.take();
-        }
-        drop(result);
-        if check_signals(lent, signals, raised) {
-            raise_in_worker(lent, signals);
-            asked_at.get_or_insert_with(Instant::now);
-        }
-        let execution = signals.execution.load(Relaxed);
-        if execution != running.0 {
-            running = (execution, Instant::now());
-        } else if running.1.elapsed() > watch.run {
-            signals.interrupt(Cut::RunTime);
-        }
-        if watch.total.is_some_and(|limit| started.elapsed() > limit) {
-            signals.interrupt(Cut::Interrupted);
-        }
-        let progress = signals.progress.load(Relaxed);
-        if progress != seen || signals.in_worker.load(Relaxed) == 0 {
-            (seen, since, asked_at) = (progress, Instant::now(), None);
-        } else if asked_at.is_some() || since.elapsed() > watch.stuck_after {
-            match asked_at {
-                None => {
-                    signals.interrupt(Cut::Stuck);
-                    raise_in_worker(lent, signals);
-                    asked_at = Some(Instant::now());
+    started: Instant,
+    /// A thread state to run signal handlers with: the other one is lent.
+    own: Option<ThreadState>,
+    /// What a signal handler raised.
+    raised: Option<Owned>,
+}
+
+impl<'a> Watcher<'a> {
+    fn new(lent: &'a Lent, signals: &'a Signals, watch: Watch) -> Self {
+        Watcher { lent, signals, watch, started: Instant::now(), own: None, raised: None }
+    }
+
+    /// Waits for the result; `None` when the carrier had to be left behind.
+    fn wait<T>(&mut self, slot: &Slot<T>) -> Option<T> {
+        let (mut progress, mut since) = (0, Instant::now());
+        let (mut execution, mut begun) = (0, Instant::now());
+        let mut raised_at = None::<Instant>;
+        loop {
+            let mut result = slot.result.lock();
+            if result.is_none() {
+                slot.done.wait_for(&mut result, TICK);
+            }
+            if result.is_some() {
+                return result.take();
+            }
+            drop(result);
+            let interrupted = self.run_handlers();
+            if self.watch.total.is_some_and(|limit| self.started.elapsed() > limit) {
+                self.signals.interrupt(Cut::Interrupted);
+            }
+            let (now, in_worker) = (Instant::now(), self.signals.in_worker.load(Relaxed) != 0);
+            if !in_worker || self.signals.execution.load(Relaxed) != execution {
+                (execution, begun) = (self.signals.execution.load(Relaxed), now);
+            } else if now - begun > self.watch.run {
+                self.signals.interrupt(Cut::RunTime);
+            }
+            if !in_worker || self.signals.progress.load(Relaxed) != progress {
+                (progress, since) = (self.signals.progress.load(Relaxed), now);
+                raised_at = None;
+            }
+            if in_worker
+                && raised_at.is_none()
+                && (interrupted || now - since > self.watch.stuck_after)
+            {
+                if !interrupted {
+                    self.signals.interrupt(Cut::Stuck);
                 }
-                Some(at) if at.elapsed() > Duration::from_secs(1) => {
-                    abandon(lent, signals);
-                    return None;
-                }
-                Some(_) => {}
+                self.raise_in_worker();
+                raised_at = Some(now);
+            }
+            let patience = Duration::from_secs(1);
+            if raised_at.is_some_and(|at| at.elapsed() > patience) && self.abandon() {
+                return None;
             }
         }
     }
-}
 
-/// The worker does not even reach the next bytecode: leaves it behind with its
-/// carrier, which can never attach the caller's state again.
-fn abandon(lent: &Lent, signals: &Signals) {
-    lent.token.lock();
-    *CARRIER.lock() = None;
-    lent.state.attach_at_home();
-    error::withdraw_from_thread(signals.identity.load(std::sync::atomic::Ordering::Relaxed));
-    ThreadState::detach();
-}
+    /// Runs Python on this thread, with a thread state of its own.
+    fn with_python<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let own = *self.own.get_or_insert_with(|| self.lent.state.sibling());
+        own.attach_beside();
+        let result = work();
+        ThreadState::detach();
+        self.lent.state.be_found_here();
+        result
+    }
 
-/// Runs the handlers of signals that came in meanwhile, on the thread that
-/// Python expects them on. Did one raise?
-fn check_signals(lent: &Lent, signals: &Signals, raised: &mut Option<Owned>) -> bool {
-    if raised.is_some() || !lent.token.try_lock() {
-        return false;
+    /// Runs the handlers of signals that came in meanwhile, on the thread that
+    /// Python expects them on. Did one raise?
+    fn run_handlers(&mut self) -> bool {
+        if self.raised.is_some() {
+            return false;
+        }
+        self.raised = self.with_python(|| match error::check_signals() {
+            Ok(()) => None,
+            Err(error::Raised) => error::take(),
+        });
+        if self.raised.is_some() {
+            self.signals.interrupt(Cut::Interrupted);
+            if self.signals.in_worker.load(Relaxed) == 0 {
+                let identity = self.lent.identity();
+                self.with_python(|| error::raise_in_thread(identity));
+            }
+        }
+        self.raised.is_some()
     }
-    lent.state.attach_at_home();
-    let interrupted = error::check_signals().is_err();
-    if interrupted {
-        *raised = error::take();
-        signals.interrupt(Cut::Interrupted);
-    }
-    ThreadState::detach();
-    lent.give_back();
-    interrupted
-}
 
-/// Raises in the worker that runs, at its next bytecode.
-fn raise_in_worker(lent: &Lent, signals: &Signals) {
-    if !lent.token.try_lock() {
-        return;
+    /// Raises in the worker that runs, at its next bytecode.
+    fn raise_in_worker(&mut self) {
+        let identity = self.signals.identity.load(Relaxed);
+        let place = self.with_python(|| {
+            let place = threads::place_of(identity);
+            error::raise_in_thread(identity);
+            place
+        });
+        *self.signals.stuck_at.lock() = place;
     }
-    lent.state.attach_at_home();
-    let identity = signals.identity.load(std::sync::atomic::Ordering::Relaxed);
-    *signals.stuck_at.lock() = threads::place_of(identity);
-    error::raise_in_thread(identity);
-    ThreadState::detach();
-    lent.give_back();
+
+    /// The worker does not even reach the next bytecode: leaves it behind with its
+    /// carrier, which can never attach the caller's state again. False if the
+    /// carrier has attached it just now.
+    fn abandon(&mut self) -> bool {
+        if !self.lent.token.try_lock() {
+            return false;
+        }
+        *CARRIER.lock() = None;
+        let identity = self.signals.identity.load(Relaxed);
+        self.with_python(|| error::withdraw_from_thread(identity));
+        true
+    }
 }

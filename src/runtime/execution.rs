@@ -427,7 +427,7 @@ impl Execution {
         }
         if self.workers.iter().all(|slot| slot.is_over() || slot.daemon) {
             self.cut = Some(Cut::Daemons);
-            return self.next_to_kill();
+            return Next::End;
         }
         let waiting = self.workers.iter().enumerate().filter(|(_, slot)| !slot.is_over());
         let earliest = waiting

@@ -193,6 +193,9 @@ pub struct Divergence {
     pub worker: Option<Worker>,
 }
 
+/// The fibers of the workers that have run, by index.
+type Fibers = Vec<Option<Fiber>>;
+
 /// The exceptions that ended workers.
 type Ends = Rc<RefCell<Vec<(Worker, Owned)>>>;
 
@@ -361,12 +364,13 @@ impl<'a> Explorer<'a> {
             Err(Raised) => return broken(),
         };
         let prepared = Instant::now();
-        self.signals.execution.fetch_add(1, Relaxed);
+        self.signals.begin_execution();
         let ends: Ends = Rc::default();
         time::begin_execution();
         let chooses = strategy.chooses();
         session::with(|execution| execution.begin(plan, self.job.workers.len(), chooses));
-        let ran = self.play(&state, &ends, strategy);
+        let mut fibers = Fibers::new();
+        let ran = self.play(&state, &ends, strategy, &mut fibers);
         let played = Instant::now();
         let outcome = &mut self.outcome;
         outcome.nanoseconds[0] += (prepared - since).as_nanos() as u64;
@@ -380,10 +384,16 @@ impl<'a> Explorer<'a> {
             self.note_divergence(index);
         }
         if let Err(problem) = ran {
+            fibers.into_iter().flatten().for_each(Fiber::retire);
             error::runtime_error(&format!("no stack for a fiber: {problem}"));
             return broken();
         }
         let verdict = self.verdict(cut, &state, &ends);
+        if cut == Some(Cut::Daemons) {
+            // Daemon threads are ended when they can no longer spoil the final state.
+            let _ = self.play(&state, &ends, strategy, &mut fibers);
+        }
+        fibers.into_iter().flatten().for_each(Fiber::retire);
         self.outcome.nanoseconds[0] += played.elapsed().as_nanos() as u64;
         verdict
     }
@@ -413,8 +423,13 @@ impl<'a> Explorer<'a> {
     }
 
     /// Lets the workers run until all have ended.
-    fn play(&self, state: &Owned, ends: &Ends, strategy: &mut dyn Strategy) -> std::io::Result<()> {
-        let mut fibers: Vec<Option<Fiber>> = vec![];
+    fn play(
+        &self,
+        state: &Owned,
+        ends: &Ends,
+        strategy: &mut dyn Strategy,
+        fibers: &mut Fibers,
+    ) -> std::io::Result<()> {
         let mut lent = true;
         let deadline = Instant::now() + self.job.run_time;
         let mut problem = Ok(());
@@ -430,8 +445,8 @@ impl<'a> Explorer<'a> {
                 break;
             };
             let index = worker as usize;
-            if hush.is_none() && !lent && session::ends_thread(worker) {
-                hush = known_threads::Hush::begin();
+            if hush.is_none() && session::ends_thread(worker) {
+                hush = ThreadState::current().on_os_stack(known_threads::Hush::begin);
             }
             if fibers.len() <= index {
                 fibers.resize_with(index + 1, || None);
@@ -464,12 +479,11 @@ impl<'a> Explorer<'a> {
                 session::with(|execution| execution.finish(worker));
             }
         }
-        drop(hush);
+        ThreadState::current().on_os_stack(|| drop(hush));
         self.signals.in_worker.store(0, Relaxed);
         if !lent {
             self.lent.switch_to();
         }
-        fibers.into_iter().flatten().for_each(Fiber::retire);
         problem
     }
 

@@ -81,11 +81,6 @@ impl Locations {
         self.places.get(loc as usize)
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.places.len()
-    }
-
     /// Forgets everything. The references are handed out, to be dropped where
     /// finalisers may run.
     #[must_use]

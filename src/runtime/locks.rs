@@ -1,7 +1,7 @@
 //! Locks, as the scheduler sees them: a resource with one token. A worker that
 //! wants a held lock is disabled, it never spins.
 
-use super::execution::{Accesses, Execution, Resource};
+use super::execution::{Accesses, Execution};
 use super::{session, threads};
 use crate::interp::error::Result;
 use crate::interp::object::{Obj, Owned};
@@ -37,13 +37,7 @@ impl LockKind {
 /// met for the first time.
 fn locate(execution: &mut Execution, kind: LockKind, lock: Obj<'_>) -> Loc {
     let loc = session::whole(execution, lock);
-    if !execution.resources.contains_key(&loc) {
-        let tokens = !primitives::is_locked(kind, lock) as u32;
-        execution.resources.insert(loc, Resource { tokens, holder: None });
-        if tokens != 1 {
-            execution.trace.set_tokens(loc, tokens);
-        }
-    }
+    session::resource(execution, loc, || !primitives::is_locked(kind, lock) as u32);
     loc
 }
 

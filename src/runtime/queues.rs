@@ -1,7 +1,7 @@
 //! Simple queues, as the scheduler sees them: a resource with a token for each
 //! item.
 
-use super::execution::{Execution, Resource};
+use super::execution::Execution;
 use super::session;
 use crate::interp::error::Result;
 use crate::interp::object::Obj;
@@ -10,13 +10,7 @@ use crate::trace::{Access, Kind, Loc};
 
 fn locate(execution: &mut Execution, queue: Obj<'_>) -> Loc {
     let loc = session::whole(execution, queue);
-    if !execution.resources.contains_key(&loc) {
-        let tokens = queues::len(queue);
-        execution.resources.insert(loc, Resource { tokens, holder: None });
-        if tokens != 1 {
-            execution.trace.set_tokens(loc, tokens);
-        }
-    }
+    session::resource(execution, loc, || queues::len(queue));
     loc
 }
 

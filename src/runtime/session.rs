@@ -2,12 +2,13 @@
 //! while workers run.
 
 use std::cell::{Cell, RefCell};
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use smallvec::SmallVec;
 
-use super::execution::{Accesses, Cut, Execution, Site, Turn};
+use super::execution::{Accesses, Cut, Execution, Resource, Site, Turn};
 use crate::interp::code::{self, Code, Instruction};
 use crate::interp::error::{self, Raised, Result};
 use crate::interp::fiber;
@@ -45,6 +46,14 @@ impl Signals {
             _ => 3,
         };
         self.interrupt.store(code, Ordering::Relaxed);
+    }
+
+    /// A new execution: what was asked of the last one does not concern it.
+    pub fn begin_execution(&self) {
+        self.execution.fetch_add(1, Ordering::Relaxed);
+        for code in [1, 2] {
+            let _ = self.interrupt.compare_exchange(code, 0, Ordering::Relaxed, Ordering::Relaxed);
+        }
     }
 
     fn asked(&self) -> Option<Cut> {
@@ -331,6 +340,18 @@ pub fn is_killed() -> bool {
 /// The number of the location that stands for an object as a whole.
 pub fn whole(execution: &mut Execution, object: Obj<'_>) -> Loc {
     execution.locations.of(object, Field::Whole, None)
+}
+
+/// Makes a resource known when it is met for the first time, with the tokens that
+/// it has then.
+pub fn resource(execution: &mut Execution, loc: Loc, tokens: impl FnOnce() -> u32) {
+    if let Entry::Vacant(slot) = execution.resources.entry(loc) {
+        let tokens = tokens();
+        slot.insert(Resource { tokens, holder: None });
+        if tokens != 1 {
+            execution.trace.set_tokens(loc, tokens);
+        }
+    }
 }
 
 /// One access.

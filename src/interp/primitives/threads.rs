@@ -30,6 +30,11 @@ hook!(SET_SENTINEL => |hook, module, _| {
     }
     Ok(lock)
 });
+// 3.11 has one trace function for each thread, and a worker's is ours.
+hook!(SETTRACE => |hook, module, arguments| match session::running() {
+    Some(_) if !cfg!(Py_3_12) => Ok(Owned::none()),
+    _ => hook.pass_on(module, arguments),
+});
 hook!(HANDLE_JOIN => join);
 hook!(HANDLE_IS_DONE => is_done);
 
@@ -47,6 +52,7 @@ pub(super) const TABLE: &[Row] = &[
             (c"_set_sentinel", &SET_SENTINEL),
         ],
     ),
+    (c"sys", c"", &[(c"settrace", &SETTRACE)]),
     (c"_thread", c"_ThreadHandle", &[(c"join", &HANDLE_JOIN), (c"is_done", &HANDLE_IS_DONE)]),
 ];
 
