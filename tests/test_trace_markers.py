@@ -102,6 +102,14 @@ def test_an_executor_can_be_reset_and_used_again():
         assert not executor.coordinator.completed
 
 
+def test_a_second_run_without_reset_is_an_error():
+    executor = TraceExecutor(LOST)
+    counter = Counter()
+    executor.run({"a": counter.increment, "b": counter.increment})
+    with pytest.raises(RuntimeError, match="call reset"):
+        executor.run({"a": counter.increment, "b": counter.increment})
+
+
 def test_reset_ends_workers_that_are_stopped():
     executor = TraceExecutor(steps("b read", "a read"))
     executor.run("a", Counter().increment)

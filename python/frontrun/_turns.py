@@ -45,6 +45,8 @@ class Worker:
     gate: str | None = None
     """The marker it is stopped at; the empty one is the start."""
     ended: bool = False
+    inside: bool = False
+    """Is it in the coordinator, whose lock it may wait for?"""
     cpu: int = -1
     idle_since: float = field(default_factory=time.monotonic)
 
@@ -58,33 +60,43 @@ class Worker:
         self.thread, self.native_id = threading.current_thread(), threading.get_native_id()
         self.cpu = -1
 
-    def waits(self) -> bool:
-        """Does it wait for something that another worker may have to do?"""
-        if self._idle_for() < max(_LOCK_IDLE, 4 * sys.getswitchinterval()):
-            return False
+    def waits(self, at: float) -> bool:
+        """Did it wait, at this time and until now, for what another worker may have to do?"""
+        return self._waits_in(at) is not None
+
+    def waits_for_lock(self, at: float) -> bool:
+        """Is what it waits for a lock?"""
+        return self._waits_in(at) == _FUTEX
+
+    def _waits_in(self, at: float) -> str | None:
+        """The number of the system call that it waits in; empty where that cannot be known."""
+        idle = self._idle_at(at)
+        if self.inside or idle < max(_LOCK_IDLE, 4 * sys.getswitchinterval()):
+            return None
         call = self._system_call()
+        # Reading that lets other threads run: only of one that did not is it true.
+        if call == ["running"] or self._idle_at(at) != idle:
+            return None
+        if call[:1] == [_FUTEX]:
+            return _FUTEX
         if call and call[0] in _SLEEPS:
             limit = _SLEEPS[call[0]]
-            endless = limit is not None and int(call[limit], 16) & 0x8000_0000
-            return bool(endless) and self._idle_for() >= _OTHER_IDLE
-        return call != ["running"] and (call[:1] == [_FUTEX] or self._idle_for() >= _OTHER_IDLE)
+            if limit is None or not int(call[limit], 16) & 0x8000_0000:
+                return None
+        return (call or [""])[0] if idle >= _OTHER_IDLE else None
 
-    def waits_for_lock(self) -> bool:
-        """Is what it waits for a lock?"""
-        return self.waits() and self._system_call()[:1] == [_FUTEX]
-
-    def _idle_for(self) -> float:
-        now = time.monotonic()
+    def _idle_at(self, at: float) -> float:
+        """For how long it had used no processor at this time; negative when it has since."""
         try:
             # The clock of a thread's processor time, as pthread_getcpuclockid makes it, but
             # refused by the kernel when the thread is gone.
             cpu = time.clock_gettime_ns((~self.native_id << 3) | 6)
         except OSError:
             self.ended = True
-            return 0.0
+            return -1.0
         if cpu != self.cpu:
-            self.cpu, self.idle_since = cpu, now
-        return now - self.idle_since
+            self.cpu, self.idle_since = cpu, time.monotonic()
+        return at - self.idle_since
 
     def _system_call(self) -> list[str]:
         try:
@@ -103,7 +115,7 @@ class Worker:
         at = f" ({_place(frame)})" if frame is not None else ""
         if self.gate is not None:
             return f"is stopped before marker {self.gate!r}{at}"
-        return f"{'waits' if self.waits() else 'runs'}{at}"
+        return f"{'waits' if self.waits(time.monotonic()) else 'runs'}{at}"
 
 
 def _place(frame: FrameType) -> str:
@@ -192,10 +204,13 @@ class ThreadCoordinator:
             TimeoutError: when the schedule cannot be completed, with the steps that were
                 never reached and where each worker stands.
         """
+        worker = self._workers.get(execution_name)
+        if worker is not None:
+            worker.inside = True
         with self._changed:
-            worker = self._workers.get(execution_name)
             if worker is None:
                 worker = self._add(execution_name, threading.current_thread())
+                worker.inside = True
             for other in self._workers.values():
                 # One thread that plays several workers is in one place only.
                 if other is not worker and other.running and other.thread is _this_thread():
@@ -205,7 +220,7 @@ class ThreadCoordinator:
             try:
                 self._stop(worker, marker_name)
             finally:
-                worker.gate = None
+                worker.gate, worker.cpu, worker.inside = None, -1, False
 
     def started(self, worker_name: str, thread: threading.Thread) -> Worker:
         """Add a worker whose thread is about to start."""
@@ -219,10 +234,13 @@ class ThreadCoordinator:
         """Wait, on the worker's own thread, until it may run to its first marker."""
         with self._changed:
             worker.attach()
+            worker.inside = True
             self._stop(worker, "")
+            worker.inside, worker.cpu = False, -1
 
     def ended(self, worker: Worker) -> None:
         """Say that a worker has nothing more to do."""
+        worker.inside = True
         with self._changed:
             worker.ended, worker.gate = True, None
             self._advance()
@@ -252,7 +270,7 @@ class ThreadCoordinator:
         with self._changed:
             while time.monotonic() < until:
                 rest = [each for each in self._workers.values() if not each.ended]
-                if all(each.waits() for each in rest):
+                if all(each.waits(time.monotonic()) for each in rest):
                     break
                 self._changed.wait(_GLANCE)
             _left_behind.update(each.thread for each in rest)
@@ -278,11 +296,12 @@ class ThreadCoordinator:
         """Let those go on who may. The lock is held."""
         if self.error is not None:
             return
-        busy = [each for each in self._workers.values() if each.running and not each.waits()]
-        overdue = time.monotonic() - self._since
+        now = time.monotonic()
+        busy = [each for each in self._workers.values() if each.running and not each.waits(now)]
+        overdue = now - self._since
         if self._open:
             self._let_all_go()
-            if not busy and self._all_started and self._all_wait_for_locks():
+            if not busy and self._all_started and self._all_wait_for_locks(now):
                 self._fail("Deadlock after the last step: every worker waits for a lock.")
             return
         if busy and overdue < self.deadlock_timeout / 2:
@@ -301,7 +320,7 @@ class ThreadCoordinator:
             if self._expected <= self._workers.keys() or self._all_started:
                 self.current_step += 1
                 self._let_go(next_worker)
-        elif not busy and self._nobody_can_help(next_worker):
+        elif not busy and self._nobody_can_help(next_worker, now):
             self.stuck_at_once = True
             self._give_up()
         elif overdue >= self.deadlock_timeout:
@@ -318,15 +337,15 @@ class ThreadCoordinator:
             if worker.gate is not None:
                 self._let_go(worker)
 
-    def _nobody_can_help(self, next_worker: Worker | None) -> bool:
+    def _nobody_can_help(self, next_worker: Worker | None, now: float) -> bool:
         """Will the next step's worker never come, now that no worker runs on?"""
         if next_worker is None:
             return self._all_started
         if not next_worker.running:
             return True
-        return self._all_wait_for_locks()
+        return self._all_wait_for_locks(now)
 
-    def _all_wait_for_locks(self) -> bool:
+    def _all_wait_for_locks(self, now: float) -> bool:
         """Do all workers that are not stopped wait for locks that only they could release?"""
         workers = {each.thread for each in self._workers.values()} | set(_left_behind)
         others = [each for each in threading.enumerate() if each not in workers]
@@ -335,7 +354,7 @@ class ThreadCoordinator:
         if len(others) > self._all_started:
             return False
         waiting = [each for each in self._workers.values() if each.running]
-        if not waiting or not all(each.waits_for_lock() for each in waiting):
+        if not waiting or not all(each.waits_for_lock(now) for each in waiting):
             return False
         self.deadlocked = all(each.gate is None for each in self._workers.values())
         return True

@@ -13,7 +13,7 @@ import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
-from frontrun._turns import Worker
+from frontrun._turns import Stopped, Worker
 from frontrun.common import Schedule, Step
 from frontrun.trace_markers import TraceExecutor, bound, check_workers
 
@@ -86,7 +86,12 @@ class _Tasks(TraceExecutor):
                 raise TypeError(f"task {worker.name!r} must return a coroutine, not {coroutine!r}")
             await coroutine
 
-        asyncio.run(main())
+        try:
+            asyncio.run(main())
+        except asyncio.CancelledError:
+            if self.coordinator.error is not None:
+                raise Stopped from None  # it was we who cancelled it
+            raise
 
     def _interrupt(self) -> None:
         for loop, task in list(self._running.values()):

@@ -16,7 +16,6 @@ import functools
 import inspect
 import threading
 import time
-from asyncio import CancelledError
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -111,7 +110,8 @@ class TraceExecutor:
         Raises:
             ValueError: when the schedule names a worker (second form) or a marker that does
                 not exist, or a name is used twice; nothing has run then.
-            RuntimeError: when no tool id of `sys.monitoring` is free.
+            RuntimeError: when no tool id of `sys.monitoring` is free, and without a `reset`
+                after an earlier run.
         """
         if isinstance(execution_name, str):
             if target is None:
@@ -166,6 +166,8 @@ class TraceExecutor:
                 raise TypeError(f"the target of {name!r} must be callable, not {target!r}")
             if name in self._gated:
                 raise ValueError(f"there is a worker named {name!r} already")
+        if self.threads and not self._gated:
+            raise RuntimeError("the schedule was run already: call reset() to run it again")
         check_markers(self.schedule, targets)
         self.coordinator.expect(targets)
         for name, target in targets.items():
@@ -205,8 +207,7 @@ class TraceExecutor:
         except Stopped:
             pass
         except BaseException as error:
-            if coordinator.error is None or not isinstance(error, CancelledError):
-                self.thread_errors[worker.name] = error
+            self.thread_errors[worker.name] = error
             coordinator.report_error(error)
         finally:
             coordinator.ended(worker)
