@@ -17,8 +17,10 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from types import CodeType, FrameType
+from types import CodeType
 from typing import Any
+
+from frontrun import _native
 
 _MARKER = re.compile(r"#\s*frontrun:\s*(\w+)(?=$|[\s#,;.)])")
 _ALMOST = re.compile(r"#\s*frontrun\s*:", re.IGNORECASE)
@@ -474,21 +476,10 @@ else:
         pass
 
     def _trace_thread() -> None:
-        sys.settrace(_on_call)
+        _native.trace_markers(_gates_of, _on_gate)
 
     def _untrace_thread() -> None:
-        sys.settrace(None)
+        _native.trace_markers(None, None)
 
-    def _on_call(frame: FrameType, _event: str, _argument: object) -> Any:
-        gates = _gates_of(frame.f_code)
-        if not gates:
-            return None
-
-        def on_line(frame: FrameType, event: str, _argument: object) -> Any:
-            names = gates.get(frame.f_lasti) if event == "line" else None
-            gate = getattr(_here, "gate", None)
-            if names is not None and gate is not None:
-                _pass(gate, names, frame.f_code)
-            return on_line
-
-        return on_line
+    def _on_gate(code: CodeType, offset: int) -> None:
+        _pass(_here.gate, _gates_of(code)[offset], code)

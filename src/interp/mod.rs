@@ -17,6 +17,7 @@ pub mod exit;
 pub mod fiber;
 pub mod frame;
 pub mod layout;
+pub mod marker_events;
 pub mod module;
 pub mod object;
 pub mod primitives;

@@ -372,6 +372,15 @@ fn unlisten(_arguments: &[Obj<'_>]) -> Result<Value> {
     Ok(Value::None)
 }
 
+/// `trace_markers(look, reached)`: see [`super::marker_events`].
+fn trace_markers(arguments: &[Obj<'_>]) -> Result<Value> {
+    let [look, reached] = arguments else {
+        return Err(error::runtime_error("trace_markers takes two arguments"));
+    };
+    super::marker_events::trace(*look, *reached)?;
+    Ok(Value::None)
+}
+
 type Function = fn(&[Obj<'_>]) -> Result<Value>;
 
 unsafe fn dispatch(
@@ -430,6 +439,7 @@ functions! {
     listen: "listen(codes, callback, null): tells what is observed at their instructions.",
     unknown_calls: "unknown_calls() -> dict: how often functions of unknown effect were called.",
     unlisten: "unlisten(): ends what listen began.",
+    trace_markers: "trace_markers(look, reached): reports the gates of this thread (3.11).",
     backend: "backend() -> dict: what hooks the interpreter.",
 }
 
