@@ -5,6 +5,7 @@ import threading
 import time
 import traceback
 from itertools import count
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -926,6 +927,14 @@ def test_outside_of_its_markers_a_marked_function_runs_at_full_speed():
     measure("bare")
     passing(lambda: (work(True), measure("gated")), [])
     assert took["gated"] < took["bare"] * 1.5  # about 1.0; the rest is the machine's noise
+
+
+def test_the_example_in_the_documents_runs(tmp_path, monkeypatch):
+    text = (Path(__file__).parent.parent / "docs" / "markers.md").read_text()
+    example = text.partition("```python\n")[2].partition("```")[0]
+    (tmp_path / "markers_example.py").write_text(example)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert __import__("markers_example").counter.value == 1
 
 
 # All schedules
