@@ -125,9 +125,7 @@ def test_clocks_show_virtual_time():
             (datetime.datetime.now() - before[2]).total_seconds(),
         ]
 
-    result = explore(
-        worker, invariant=lambda state: all(1000 <= t < 1001 for t in state.seen)
-    )
+    result = explore(worker, invariant=lambda state: all(1000 <= t < 1001 for t in state.seen))
     assert result.property_holds, result.explanation
 
 

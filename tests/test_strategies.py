@@ -57,9 +57,7 @@ def test_a_seed_repeats_the_sample(strategy):
 
 def test_an_unseeded_sample_tells_the_seed_that_repeats_it():
     first = frontrun.explore_random(Counter, Counter.increment, invariant, count=3)
-    again = frontrun.explore_random(
-        Counter, Counter.increment, invariant, count=3, seed=first.seed
-    )
+    again = frontrun.explore_random(Counter, Counter.increment, invariant, count=3, seed=first.seed)
     assert first.seed is not None
     assert first.counterexample == again.counterexample
 
@@ -126,9 +124,7 @@ def test_what_only_the_first_execution_does_is_forgiven():
             counter.value += 0
         counter.value += 1
 
-    result = frontrun.explore(
-        Counter, worker, lambda c: c.value == 2, count=2, stop_on_first=False
-    )
+    result = frontrun.explore(Counter, worker, lambda c: c.value == 2, count=2, stop_on_first=False)
     assert result.property_holds is False
     assert result.exhaustive
     assert result.stats["restarts"] == 1

@@ -1,7 +1,7 @@
 """Deterministic concurrency testing: every meaningfully different interleaving, at speed.
 
-    result = frontrun.explore(Counter, Counter.increment, lambda c: c.value == 2, count=2)
-    result.assert_holds()
+result = frontrun.explore(Counter, Counter.increment, lambda c: c.value == 2, count=2)
+result.assert_holds()
 """
 
 from frontrun._exploration import explore, explore_random

@@ -21,7 +21,6 @@ State = TypeVar("State")
 Worker = Callable[[State], object]
 
 
-
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """What every strategy is told, checked when made.

@@ -273,6 +273,9 @@ impl Execution {
     /// Appends an event of the running worker to the trace.
     pub fn record(&mut self, accesses: &[Access], site: Site) {
         let Some(current) = self.current else { return };
+        for (loc, hash) in self.locations.take_fresh() {
+            self.trace.set_trait(loc, hash);
+        }
         self.trace.push(current, site.fingerprint(), accesses);
         self.sites.push(site);
         for access in accesses {

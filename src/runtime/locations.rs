@@ -2,7 +2,9 @@
 //! first touch, and kept alive until the execution ends, because a reused
 //! address would be a false conflict.
 
-use rustc_hash::FxHashMap;
+use std::hash::BuildHasher;
+
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use crate::interp::object::{Obj, Owned};
 use crate::observe::location::{Field, Touch};
@@ -26,6 +28,9 @@ pub struct Locations {
     last: Option<((usize, Field), Loc)>,
     /// The `__dict__`s met so far, by address, and whose they are.
     dicts: FxHashMap<usize, (Owned, Owned)>,
+    /// Locations met since they were last asked for, with what is the same about
+    /// them in every execution.
+    fresh: Vec<(Loc, u32)>,
 }
 
 impl Locations {
@@ -69,11 +74,20 @@ impl Locations {
         let loc = before.unwrap_or_else(|| {
             let label = touch.label.map(Obj::own);
             self.places.push(Place { object: touch.object.own(), field: key.1, label });
-            self.places.len() as Loc - 1
+            let loc = self.places.len() as Loc - 1;
+            self.fresh.push((loc, FxBuildHasher.hash_one(key.1) as u32));
+            loc
         });
         self.numbers.insert(key, loc);
         self.last = Some((key, loc));
         loc
+    }
+
+    /// Locations that were met since the last call, each with a hash of what is the
+    /// same about it in every execution: its name, its key.
+    #[inline]
+    pub fn take_fresh(&mut self) -> impl Iterator<Item = (Loc, u32)> {
+        self.fresh.drain(..)
     }
 
     /// What a number stands for.
