@@ -93,7 +93,7 @@ def test_a_worker_may_recurse_as_deep_as_a_thread():
 
     def nested():
         found = []
-        for _ in range(100_000):
+        for _ in range(1_000_000):
             found = [found]
         return found
 
@@ -111,7 +111,7 @@ def test_a_worker_may_recurse_as_deep_as_a_thread():
 def test_setup_and_invariant_may_recurse_as_deep_as_the_caller():
     def nest():
         found = []
-        for _ in range(100_000):
+        for _ in range(1_000_000):
             found = [found]
         with pytest.raises(RecursionError):
             repr(found)
@@ -249,6 +249,7 @@ def test_an_endless_timeout_is_endless():
     assert result.num_explored == 4
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_forked_child_explores_too():
     frontrun.explore(Shared, Shared.touch, lambda s: True, count=2)
     child = os.fork()
