@@ -322,6 +322,32 @@ def test_a_deadlock_after_the_last_step_is_noticed_at_once():
     assert time.monotonic() - started < 2
 
 
+def test_a_deadlock_is_noticed_at_once_although_idle_threads_exist():
+    idle = threading.Event()
+    threading.Thread(target=idle.wait, daemon=True).start()
+    test_a_lock_that_a_stopped_worker_holds_is_noticed_at_once()
+    test_a_deadlock_after_the_last_step_is_noticed_at_once()
+    idle.set()
+
+
+def test_a_wait_that_ends_by_itself_is_no_deadlock():
+    def work():
+        threading.Event().wait(timeout=0.5)
+        pass  # frontrun: late
+
+    frontrun(steps("a late"), {"a": work})
+
+
+def test_a_wait_for_a_thread_that_is_no_worker_is_no_deadlock():
+    def work():
+        helper = threading.Thread(target=time.sleep, args=(0.5,))
+        helper.start()
+        helper.join()
+        pass  # frontrun: late
+
+    frontrun(steps("a late"), {"a": work})
+
+
 def test_a_step_that_takes_too_long_is_given_up_after_deadlock_timeout():
     with pytest.raises(TimeoutError, match=r"Schedule incomplete: .*Step\('a', 'read'\)"):
         frontrun(steps("a read"), {"a": lambda: time.sleep(1)}, deadlock_timeout=0.1)

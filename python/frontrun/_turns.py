@@ -65,11 +65,12 @@ class Worker:
         return self._waits_in(at) is not None
 
     def waits_for_lock(self, at: float) -> bool:
-        """Is what it waits for a lock?"""
-        return self._waits_in(at) == _FUTEX
+        """Is that a lock, and without a time limit?"""
+        call = self._waits_in(at)
+        return call is not None and call[:1] == [_FUTEX] and int(call[4], 16) == 0
 
-    def _waits_in(self, at: float) -> str | None:
-        """The number of the system call that it waits in; empty where that cannot be known."""
+    def _waits_in(self, at: float) -> list[str] | None:
+        """The system call that it waits in and its arguments; empty where that is unknown."""
         idle = self._idle_at(at)
         if self.inside or idle < max(_LOCK_IDLE, 4 * sys.getswitchinterval()):
             return None
@@ -78,12 +79,12 @@ class Worker:
         if call == ["running"] or self._idle_at(at) != idle:
             return None
         if call[:1] == [_FUTEX]:
-            return _FUTEX
+            return call
         if call and call[0] in _SLEEPS:
             limit = _SLEEPS[call[0]]
             if limit is None or not int(call[limit], 16) & 0x8000_0000:
                 return None
-        return (call or [""])[0] if idle >= _OTHER_IDLE else None
+        return call if idle >= _OTHER_IDLE else None
 
     def _idle_at(self, at: float) -> float:
         """For how long it had used no processor at this time; negative when it has since."""
@@ -162,7 +163,9 @@ class ThreadCoordinator:
         """Did every worker that had not ended wait for a lock by then?"""
         self._open = not schedule.steps
         self._expected: set[str] = set()
-        self._all_started = False
+        # The thread that waits for the end of the workers.
+        self._owner: threading.Thread | None = None
+        self._others: dict[threading.Thread, Worker] = {}
         self._workers: dict[str, Worker] = {}
         self._since = time.monotonic()
         self._changed = threading.Condition()
@@ -253,7 +256,7 @@ class ThreadCoordinator:
     def wait_until_ended(self, until: float | None) -> None:
         """Wait for all workers, until this time of the monotonic clock or an error."""
         with self._changed:
-            self._all_started = True
+            self._owner = _this_thread()
             while self.error is None and not self.all_ended:
                 rest = _GLANCE if until is None else until - time.monotonic()
                 if rest <= 0:
@@ -273,7 +276,8 @@ class ThreadCoordinator:
                 if all(each.waits(time.monotonic()) for each in rest):
                     break
                 self._changed.wait(_GLANCE)
-            _left_behind.update(each.thread for each in rest)
+            now = time.monotonic()
+            _left_behind.update(each.thread for each in rest if each.waits(now))
 
     def _add(self, name: str, thread: threading.Thread) -> Worker:
         worker = self._workers[name] = Worker(name, thread)
@@ -301,7 +305,7 @@ class ThreadCoordinator:
         overdue = now - self._since
         if self._open:
             self._let_all_go()
-            if not busy and self._all_started and self._all_wait_for_locks(now):
+            if not busy and self._all_wait_for_locks(now):
                 self._fail("Deadlock after the last step: every worker waits for a lock.")
             return
         if busy and overdue < self.deadlock_timeout / 2:
@@ -317,7 +321,7 @@ class ThreadCoordinator:
         step = self.schedule.steps[self.current_step]
         next_worker = self._workers.get(step.execution_name)
         if next_worker is not None and next_worker.gate == step.marker_name:
-            if self._expected <= self._workers.keys() or self._all_started:
+            if self._expected <= self._workers.keys() or self._owner is not None:
                 self.current_step += 1
                 self._let_go(next_worker)
         elif not busy and self._nobody_can_help(next_worker, now):
@@ -340,21 +344,23 @@ class ThreadCoordinator:
     def _nobody_can_help(self, next_worker: Worker | None, now: float) -> bool:
         """Will the next step's worker never come, now that no worker runs on?"""
         if next_worker is None:
-            return self._all_started
+            return self._owner is not None
         if not next_worker.running:
             return True
         return self._all_wait_for_locks(now)
 
     def _all_wait_for_locks(self, now: float) -> bool:
         """Do all workers that are not stopped wait for locks that only they could release?"""
-        workers = {each.thread for each in self._workers.values()} | set(_left_behind)
-        others = [each for each in threading.enumerate() if each not in workers]
-        # A thread that is no worker may do what is waited for; not so the one that waits for
-        # the end of the workers.
-        if len(others) > self._all_started:
-            return False
+        known = {each.thread for each in self._workers.values()} | {*_left_behind, self._owner}
+        # A thread that is no worker may do what is waited for, unless it waits itself.
+        self._others = {
+            thread: self._others.get(thread) or Worker("", thread, thread.native_id or 0)
+            for thread in threading.enumerate()
+            if thread not in known
+        }
         waiting = [each for each in self._workers.values() if each.running]
-        if not waiting or not all(each.waits_for_lock(now) for each in waiting):
+        others = list(self._others.values())
+        if not waiting or not all(each.waits_for_lock(now) for each in [*waiting, *others]):
             return False
         self.deadlocked = all(each.gate is None for each in self._workers.values())
         return True
