@@ -24,6 +24,9 @@ pub enum Kind {
     None,
     /// Reads the location; reads commute.
     Read,
+    /// A read that the instruction did not need this time (the length of a list
+    /// when an index was in range), and never a write.
+    Unread,
     /// Writes the location.
     Write,
     /// A conditional write that did not happen, and so only read: a failed
@@ -57,7 +60,8 @@ pub enum Kind {
 impl Kind {
     /// Does the kind speak of a location (and not of a worker or of time)?
     pub fn is_memory(self) -> bool {
-        !matches!(self, Kind::None | Kind::Start | Kind::Join | Kind::Advance)
+        use Kind::{Advance, Join, None, Start, Unread};
+        !matches!(self, None | Unread | Start | Join | Advance)
     }
 
     /// Is this more than a read of its location?
@@ -71,6 +75,7 @@ impl Kind {
     pub fn strongest(self) -> Kind {
         match self {
             Kind::None | Kind::Miss => Kind::Hit,
+            Kind::Unread => Kind::Read,
             kind => kind,
         }
     }

@@ -236,9 +236,9 @@ impl History {
         let index = *entry;
         let slot = &mut self.slots[index as usize];
         slot.shared |= slot.owner != worker;
-        slot.written |= access.kind != Kind::Read;
+        slot.written |= !matches!(access.kind, Kind::Read | Kind::Unread);
         slot.is_resource |= matches!(access.kind, Kind::Acquire | Kind::TryAcquire | Kind::Release);
-        slot.count += (executed && access.kind != Kind::None) as u32;
+        slot.count += (executed && !matches!(access.kind, Kind::None | Kind::Unread)) as u32;
         index
     }
 
@@ -261,7 +261,7 @@ impl History {
         for step in 0..self.events {
             for i in self.first[step as usize]..self.first[step as usize + 1] {
                 let SlotAccess { slot, kind } = self.accesses[i as usize];
-                if kind.is_memory() && kind != Kind::None && self.slots[slot as usize].shared {
+                if kind.is_memory() && self.slots[slot as usize].shared {
                     let cursor = &mut self.slots[slot as usize].cursor;
                     self.touches[*cursor as usize] = Touch { step, kind, tokens: 0 };
                     *cursor += 1;
@@ -327,7 +327,7 @@ impl History {
     /// The executed touches of the location of an access that could be of this
     /// kind, oldest first; none if no other worker touches it.
     pub fn touches_of_any(&self, slot: u32, kind: Kind) -> &[Touch] {
-        if !kind.is_memory() || kind == Kind::None {
+        if !kind.is_memory() {
             return &[];
         }
         let slot = &self.slots[slot as usize];

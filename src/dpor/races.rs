@@ -81,7 +81,7 @@ impl Races {
             || h.advances(step)
             || (self.count[w] == 0 && self.start[w] != NONE)
             || h.accesses(step).iter().any(|a| match a.kind {
-                Kind::None => false,
+                Kind::None | Kind::Unread => false,
                 Kind::Start | Kind::Join => true,
                 _ => h.contended(a.slot),
             })
@@ -98,7 +98,7 @@ impl Races {
         self.joined.clone_from(&self.base);
         for i in 0..h.accesses(step).len() {
             let SlotAccess { slot, kind } = h.accesses(step)[i];
-            if !kind.is_memory() || kind == Kind::None || !h.contended(slot) {
+            if !kind.is_memory() || !h.contended(slot) {
                 continue;
             }
             let info = h.slots[slot as usize];
@@ -111,7 +111,7 @@ impl Races {
         }
         for i in 0..h.accesses(step).len() {
             let SlotAccess { slot, kind } = h.accesses(step)[i];
-            if kind.is_memory() && kind != Kind::None && h.contended(slot) {
+            if kind.is_memory() && h.contended(slot) {
                 h.pass_touch(slot, kind);
             }
         }
@@ -200,7 +200,7 @@ impl Races {
         let acquires = accesses.iter().any(|a| a.kind == Kind::Acquire);
         self.candidates.clear();
         for access in &accesses {
-            if !access.kind.is_memory() || access.kind == Kind::None || !h.contended(access.slot) {
+            if !access.kind.is_memory() || !h.contended(access.slot) {
                 continue;
             }
             let info = &h.slots[access.slot as usize];

@@ -135,7 +135,7 @@ impl Pasts {
         for a in accesses {
             let slot = a.slot as usize;
             past = match a.kind {
-                Kind::None => mix(past, 1),
+                Kind::None | Kind::Unread => mix(past, 1),
                 Kind::Start => mix(past, 2),
                 Kind::Join => mix(past, self.worker[slot]),
                 kind if kind.is_write() => {

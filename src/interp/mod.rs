@@ -16,6 +16,7 @@ pub mod error;
 pub mod exit;
 pub mod fiber;
 pub mod frame;
+pub mod garbage;
 pub mod layout;
 pub mod marker_events;
 pub mod module;

@@ -264,7 +264,7 @@ fn tell_event(told: Told) -> Value {
     let accesses = told
         .accesses
         .into_iter()
-        .filter(|access| access.kind != Kind::None)
+        .filter(|access| !matches!(access.kind, Kind::None | Kind::Unread))
         .map(|access| {
             Value::Tuple(vec![
                 kind_name(access.kind, told.site.what).into(),
@@ -288,7 +288,7 @@ fn kind_name(kind: Kind, what: &str) -> &'static str {
     match kind {
         // Of locks: an attempt that failed.
         Kind::Miss if what.ends_with(".acquire") => "tryacquire",
-        Kind::None => "none",
+        Kind::None | Kind::Unread => "none",
         Kind::Read | Kind::Miss => "read",
         Kind::Write | Kind::Hit => "write",
         Kind::Acquire => "acquire",

@@ -135,7 +135,7 @@ fn tell(code: Code<'_>, table: &Table, offset: usize, frame: Option<Frame<'_>>) 
 /// Kind, object, field, key or index, value.
 fn tell_touch(touch: &Touch<'_>) -> Value {
     let kind = match touch.kind {
-        Kind::None => "none",
+        Kind::None | Kind::Unread => "none",
         Kind::Read => "read",
         Kind::Miss => "miss",
         Kind::Hit => "hit",

@@ -303,7 +303,7 @@ fn module_dict<'a>(module: Obj<'a>) -> Option<Obj<'a>> {
 pub fn load_key<'a>(dict: Obj<'a>, key: Obj<'a>, sink: &mut impl Sink<'a>) {
     let found = containers::dict_get(dict, key);
     sink.touch(Touch::keyed(dict, key, Kind::Read).with_value(found.value()));
-    let missing = if found.value().is_some() { Kind::None } else { Kind::Read };
+    let missing = if found.value().is_some() { Kind::Unread } else { Kind::Read };
     sink.touch(Touch::new(dict, Field::Unknown, missing));
     sink.touch(Touch::new(dict, Field::Order, Kind::Read));
 }
@@ -449,7 +449,7 @@ pub fn load_index<'a>(list: Obj<'a>, index: i64, sink: &mut impl Sink<'a>) {
     let at = if index < 0 { index + len } else { index };
     let inside = (0..len).contains(&at);
     // From the end, or out of range: the length matters too.
-    let structure = if index < 0 || !inside { Kind::Read } else { Kind::None };
+    let structure = if index < 0 || !inside { Kind::Read } else { Kind::Unread };
     sink.touch(Touch::index(list, at, Kind::Read).with_value(containers::list_get(list, at)));
     sink.touch(Touch::new(list, Field::Order, Kind::Read));
     sink.touch(Touch::new(list, Field::Structure, structure));
@@ -466,8 +466,8 @@ pub fn store_index<'a>(
     let len = containers::len(list);
     let at = if index < 0 { index + len } else { index };
     let inside = (0..len).contains(&at);
-    let structure = if index < 0 || !inside { Kind::Read } else { Kind::None };
-    let kind = if inside { Kind::Hit } else { Kind::None };
+    let structure = if index < 0 || !inside { Kind::Read } else { Kind::Unread };
+    let kind = if inside { Kind::Write } else { Kind::None };
     sink.touch(Touch::index(list, at, kind).with_value(value));
     sink.touch(Touch::new(list, Field::Order, Kind::Read));
     sink.touch(Touch::new(list, Field::Structure, structure));
@@ -502,7 +502,7 @@ pub fn contains<'a>(container: Obj<'a>, element: Obj<'a>, sink: &mut impl Sink<'
         _ => return consume(container, sink),
     };
     sink.touch(Touch::keyed(container, element, Kind::Read));
-    let unknown = if missing { Kind::Read } else { Kind::None };
+    let unknown = if missing { Kind::Read } else { Kind::Unread };
     sink.touch(Touch::new(container, Field::Unknown, unknown));
     sink.touch(Touch::new(container, Field::Order, Kind::Read));
 }
@@ -591,7 +591,7 @@ fn for_iter<'a>(instruction: Instruction, frame: Frame<'a>, sink: &mut impl Sink
 #[inline]
 fn step_over_list<'a>(list: Obj<'a>, index: i64, sink: &mut impl Sink<'a>) {
     let inside = (0..containers::len(list)).contains(&index);
-    let structure = if inside { Kind::None } else { Kind::Read };
+    let structure = if inside { Kind::Unread } else { Kind::Read };
     let value = containers::list_get(list, index);
     sink.touch(Touch::index(list, index, Kind::Read).with_value(value));
     sink.touch(Touch::new(list, Field::Order, Kind::Read));

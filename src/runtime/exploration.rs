@@ -20,6 +20,7 @@ use crate::interp::call::call;
 use crate::interp::code;
 use crate::interp::error::{self, Raised};
 use crate::interp::fiber::Fiber;
+use crate::interp::garbage::Pause;
 use crate::interp::object::{Obj, Owned};
 use crate::interp::thread_state::{ThreadState, worker_identity};
 use crate::interp::{primitives, threads as known_threads, tracer};
@@ -370,7 +371,9 @@ impl<'a> Explorer<'a> {
         let chooses = strategy.chooses();
         session::with(|execution| execution.begin(plan, self.job.workers.len(), chooses));
         let mut fibers = Fibers::new();
+        let pause = Pause::begin();
         let ran = self.play(&state, &ends, strategy, &mut fibers);
+        drop(pause);
         let played = Instant::now();
         let outcome = &mut self.outcome;
         outcome.nanoseconds[0] += (prepared - since).as_nanos() as u64;
