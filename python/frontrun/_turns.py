@@ -15,7 +15,9 @@ from frontrun._markers import is_ours_to_read
 from frontrun.common import Schedule, Step
 
 # How often those who wait look whether a running worker has come to wait for something (s).
-_GLANCE = 0.01
+_GLANCE = 0.005
+# For how long a worker that was just woken may still seem to wait (s).
+_SETTLING = 0.005
 # A worker waits for a lock when it used no processor for this long (s): longer than the
 # periods in which a thread that merely wants the GIL wakes up.
 _LOCK_IDLE = 0.02
@@ -167,6 +169,7 @@ class ThreadCoordinator:
         self._owner: threading.Thread | None = None
         self._others: dict[threading.Thread, Worker] = {}
         self._workers: dict[str, Worker] = {}
+        # When a worker last stopped, went on or ended.
         self._since = time.monotonic()
         self._changed = threading.Condition()
 
@@ -246,6 +249,7 @@ class ThreadCoordinator:
         worker.inside = True
         with self._changed:
             worker.ended, worker.gate = True, None
+            self._since = time.monotonic()
             self._advance()
             self._changed.notify_all()
 
@@ -285,9 +289,7 @@ class ThreadCoordinator:
 
     def _stop(self, worker: Worker, gate: str) -> None:
         worker.gate = gate
-        if not self.completed:
-            # Only arrivals of workers count as progress, not that somebody looks.
-            self._since = time.monotonic()
+        self._since = time.monotonic()
         self._advance()
         self._changed.notify_all()
         while worker.gate is not None and self.error is None:
@@ -302,14 +304,16 @@ class ThreadCoordinator:
             return
         now = time.monotonic()
         busy = [each for each in self._workers.values() if each.running and not each.waits(now)]
-        overdue = now - self._since
+        quiet = now - self._since
         if self._open:
             self._let_all_go()
             if not busy and self._all_wait_for_locks(now):
                 self._fail("Deadlock after the last step: every worker waits for a lock.")
             return
-        if busy and overdue < self.deadlock_timeout / 2:
+        if busy and quiet < self.deadlock_timeout / 2:
             return
+        if quiet < _SETTLING and any(each.running for each in self._workers.values()):
+            return  # what they wait for may have come with the latest event
         if self.completed:
             self._open = True
             self._let_all_go()
@@ -327,7 +331,7 @@ class ThreadCoordinator:
         elif not busy and self._nobody_can_help(next_worker, now):
             self.stuck_at_once = True
             self._give_up()
-        elif overdue >= self.deadlock_timeout:
+        elif quiet >= self.deadlock_timeout:
             self._give_up()
 
     def _let_go(self, worker: Worker) -> None:
@@ -351,6 +355,8 @@ class ThreadCoordinator:
 
     def _all_wait_for_locks(self, now: float) -> bool:
         """Do all workers that are not stopped wait for locks that only they could release?"""
+        if now - self._since < _LOCK_IDLE:
+            return False
         known = {each.thread for each in self._workers.values()} | {*_left_behind, self._owner}
         # A thread that is no worker may do what is waited for, unless it waits itself.
         self._others = {
