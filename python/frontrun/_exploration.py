@@ -37,6 +37,7 @@ class Options:
     reproduce_on_failure: int = 10
     total_timeout: float | None = None
     clock: str = "virtual"
+    trace_packages: Sequence[str] = ()
     on_progress: Callable[[Progress], object] | None = None
 
     def __post_init__(self) -> None:
@@ -47,6 +48,9 @@ class Options:
         _check_seconds("total_timeout", self.total_timeout, optional=True)
         if self.clock not in ("virtual", "real"):
             raise ValueError(f"clock must be 'virtual' or 'real', not {self.clock!r}")
+        packages = self.trace_packages
+        if isinstance(packages, str) or not all(isinstance(p, str) for p in packages):
+            raise TypeError(f"trace_packages must be a list of module names, not {packages!r}")
         if self.on_progress is not None and not callable(self.on_progress):
             raise TypeError(f"on_progress must be callable or None, not {self.on_progress!r}")
 
@@ -142,7 +146,9 @@ def explore(
             ``max_attempts`` (200), ``seed`` (None: a random one, told in the result) and
             ``"pct"`` also ``depth`` (3) in place of ``max_executions`` and
             ``preemption_bound``. All take ``clock``: ``"virtual"`` (time stands still while a
-            worker can run) or ``"real"`` (readings are left alone), and ``on_progress``: called
+            worker can run) or ``"real"`` (readings are left alone), ``trace_packages``: patterns of
+            dotted module names (``"pkg.*"``, as in `fnmatch`) of installed packages and of the
+            standard library that are traced like the user's own files, and ``on_progress``: called
             with a `Progress` now and then. An option that the strategy does not support is an
             error.
 
@@ -204,7 +210,8 @@ def explore_threads(
         options = replace(options, seed=secrets.randbits(32))
     native = {f.name: getattr(options, f.name) for f in fields(options)}
     native["strategy"] = strategy
-    native["excluded"], native["included"] = _library_directories(), []
+    native["excluded"] = _library_directories()
+    native["trace_packages"] = list(options.trace_packages)
     if isinstance(options, SampleOptions):
         native["max_executions"] = options.max_attempts
     if options.on_progress is not None:

@@ -26,6 +26,8 @@ def explore_dpor(
     deadlock_timeout: float = 5.0,
     reproduce_on_failure: int = 10,
     total_timeout: float | None = None,
+    *,
+    trace_packages: Sequence[str] = (),
 ) -> InterleavingResult:
     """Run the workers in every meaningfully different order, once each.
 
@@ -47,6 +49,8 @@ def explore_dpor(
         deadlock_timeout: Seconds that a worker may take between two scheduling points.
         reproduce_on_failure: How often the counterexample is replayed.
         total_timeout: Seconds after which the whole exploration ends; None for no limit.
+        trace_packages: Patterns of module names (``"pkg.*"``) outside the user's own files
+            that are traced as well.
 
     Returns:
         What was found. A deadlock and an exception that a worker does not catch are
@@ -65,5 +69,6 @@ def explore_dpor(
         deadlock_timeout=deadlock_timeout,
         reproduce_on_failure=reproduce_on_failure,
         total_timeout=total_timeout,
+        trace_packages=trace_packages,
     )
     return explore_threads(setup, threads, invariant, "dpor", options, argument="threads")

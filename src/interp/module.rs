@@ -100,7 +100,7 @@ fn explore_alone(
         invariant: invariant.own(),
         files: Files {
             excluded: options.strings("excluded"),
-            included: options.strings("included"),
+            packages: options.strings("trace_packages"),
         },
         max_executions: options.number("max_executions"),
         max_events: options.number("max_branches").map_or(usize::MAX, |most| most as usize),

@@ -50,6 +50,7 @@ mod monitoring {
     use pyo3_ffi as ffi;
 
     use super::*;
+    use crate::interp::call::call;
     use crate::interp::error;
     use crate::interp::object::{Obj, Owned};
 
@@ -58,12 +59,15 @@ mod monitoring {
         tool: c_int,
         disable: Owned,
         set_events: Owned,
+        restart_events: Owned,
         set_local_events: Owned,
         py_start: i64,
         instruction: i64,
     }
 
     static MONITORING: OnceLock<Monitoring> = OnceLock::new();
+    /// The selection of files that the last exploration was started with.
+    static STARTED_WITH: AtomicU32 = AtomicU32::new(0);
 
     /// Code objects that have local events, to be cleared at the end.
     static HOOKED: Mutex<Vec<Owned>> = Mutex::new(Vec::new());
@@ -106,6 +110,7 @@ mod monitoring {
             tool,
             disable: code::attribute(monitoring.borrow(), c"DISABLE")?,
             set_events: code::attribute(monitoring.borrow(), c"set_events")?,
+            restart_events: code::attribute(monitoring.borrow(), c"restart_events")?,
             set_local_events: code::attribute(monitoring.borrow(), c"set_local_events")?,
             py_start,
             instruction,
@@ -165,6 +170,11 @@ mod monitoring {
     pub fn start() -> Result<()> {
         install()?;
         let monitoring = MONITORING.get().expect("installed");
+        // What was not to be traced was switched off for good.
+        let selection = SELECTION.load(Relaxed);
+        if STARTED_WITH.swap(selection, Relaxed) != selection {
+            call(monitoring.restart_events.borrow(), &[])?;
+        }
         monitoring.call(&monitoring.set_events, None, monitoring.py_start)
     }
 
@@ -184,6 +194,11 @@ mod monitoring {
     pub fn listen_to<'a>(codes: impl Iterator<Item = Obj<'a>>, on: bool) -> Result<()> {
         install()?;
         let monitoring = MONITORING.get().expect("installed");
+        // What was not to be traced was switched off for good.
+        let selection = SELECTION.load(Relaxed);
+        if STARTED_WITH.swap(selection, Relaxed) != selection {
+            call(monitoring.restart_events.borrow(), &[])?;
+        }
         for code in codes {
             let events = if on { monitoring.instruction } else { 0 };
             monitoring.call(&monitoring.set_local_events, Some(code), events)?;

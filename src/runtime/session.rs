@@ -391,19 +391,41 @@ thread_local! {
 }
 
 /// Which files are traced.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Files {
     /// Directories whose files are not (the standard library, site-packages,
     /// frontrun itself).
     pub excluded: Vec<String>,
-    /// Beginnings of paths that are traced all the same.
-    pub included: Vec<String>,
+    /// Patterns of dotted module names that are traced all the same.
+    pub packages: Vec<String>,
+}
+
+impl Files {
+    fn is_traced(&self, name: &str) -> bool {
+        let roots = self.excluded.iter().filter(|root| name.starts_with(root.as_str()));
+        let Some(root) = roots.max_by_key(|root| root.len()) else { return true };
+        let module = name[root.len()..].trim_end_matches(".py").trim_end_matches("/__init__");
+        let module = module.replace('/', ".");
+        self.packages.iter().any(|pattern| matches(pattern.as_bytes(), module.as_bytes()))
+    }
+}
+
+/// Does `text` match a pattern of `fnmatch` with `*` and `?`?
+fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    match pattern.split_first() {
+        None => text.is_empty(),
+        Some((b'*', rest)) => (0..=text.len()).any(|skip| matches(rest, &text[skip..])),
+        Some((b'?', rest)) => !text.is_empty() && matches(rest, &text[1..]),
+        Some((byte, rest)) => text.first() == Some(byte) && matches(rest, &text[1..]),
+    }
 }
 
 /// Selects the files to trace from now on.
 pub fn select_files(files: Files) {
-    FILES.set(files);
-    crate::interp::tracer::new_selection();
+    if FILES.with_borrow(|now| *now != files) {
+        FILES.set(files);
+        crate::interp::tracer::new_selection();
+    }
 }
 
 /// Does this code belong to a traced file?
@@ -412,8 +434,5 @@ pub fn is_traced(code: Code<'_>) -> bool {
     if name.starts_with("<frozen") || name == "<__array_function__ internals>" {
         return false;
     }
-    FILES.with_borrow(|files| {
-        files.included.iter().any(|start| name.starts_with(start.as_str()))
-            || !files.excluded.iter().any(|start| name.starts_with(start.as_str()))
-    })
+    FILES.with_borrow(|files| files.is_traced(&name))
 }

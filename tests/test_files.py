@@ -1,0 +1,44 @@
+"""Which files are traced: the user's own, and the packages that are named."""
+
+import wsgiref.headers
+
+import pytest
+
+import frontrun
+
+
+def explore(**options):
+    """Two workers race inside a function of the standard library, written in Python."""
+
+    def worker(name):
+        return lambda headers: headers.setdefault("Name", name)
+
+    return frontrun.explore(
+        lambda: wsgiref.headers.Headers([]),
+        [worker("a"), worker("b")],
+        lambda headers: len(headers) == 1,
+        stop_on_first=False,
+        **options,
+    )
+
+
+def test_code_of_the_standard_library_is_atomic():
+    result = explore()
+    assert result.property_holds
+    assert result.exhaustive
+
+
+@pytest.mark.parametrize("pattern", ["wsgiref.headers", "wsgiref.*", "*.headers", "wsgire?.*"])
+def test_a_named_package_is_traced(pattern):
+    result = explore(trace_packages=["no.such.package", pattern])
+    assert result.property_holds is False
+    assert "headers.py" in result.explanation
+
+
+def test_a_pattern_names_whole_modules():
+    assert explore(trace_packages=["wsgiref", "headers"]).property_holds
+
+
+def test_package_patterns_are_checked():
+    with pytest.raises(TypeError, match="trace_packages must be a list of module names"):
+        explore(trace_packages="wsgiref.*")
