@@ -1,7 +1,6 @@
 """Exploration from Python: exact numbers of executions, and what is found."""
 
 import threading
-import time
 
 import pytest
 
@@ -86,9 +85,7 @@ class TwoLocks:
 
 
 def test_opposite_lock_orders_deadlock_once_in_three_executions():
-    started = time.perf_counter()
     result = explore_dpor(TwoLocks, [TwoLocks.ab, TwoLocks.ba], lambda s: True, stop_on_first=False)
-    assert time.perf_counter() - started < 1
     assert result.num_explored == 3
     assert len(result.failures) == 1
     assert "Deadlock" in result.explanation

@@ -925,36 +925,6 @@ def test_a_registry_knows_the_markers_of_a_scanned_file():
     assert registry.get_marker("elsewhere.py", 1) is None
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="3.11 traces every call of a worker")
-def test_outside_of_its_markers_a_marked_function_runs_at_full_speed():
-    namespace = load(
-        """
-        def work(rare=False):
-            x = 0
-            for each in range(20):
-                x += each
-            if rare:
-                x += 1  # frontrun: rare
-            return x
-        """
-    )
-    work, took = namespace["work"], {}
-
-    def measure(name):
-        best = float("inf")
-        for _ in range(7):
-            started = time.perf_counter()
-            for _ in range(2000):
-                work()
-            best = min(best, time.perf_counter() - started)
-        took[name] = best
-
-    measure("warm up")
-    measure("bare")
-    passing(lambda: (work(True), measure("gated")), [])
-    assert took["gated"] < took["bare"] * 1.5  # about 1.0; the rest is the machine's noise
-
-
 def test_the_example_in_the_documents_runs(tmp_path, monkeypatch):
     text = (Path(__file__).parent.parent / "docs" / "markers.md").read_text()
     example = text.partition("```python\n")[2].partition("```")[0]

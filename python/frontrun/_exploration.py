@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import secrets
 import site
 import sysconfig
 import warnings
@@ -14,7 +13,6 @@ from functools import cache
 from typing import Any, TypeVar, cast
 
 from frontrun import _native
-from frontrun._explain import Failure, deadlock, explain, place_of, races
 from frontrun.common import InterleavingResult, NothingObservedWarning, Progress
 
 State = TypeVar("State")
@@ -207,7 +205,7 @@ def explore_threads(
         if inspect.iscoroutinefunction(function):
             raise TypeError(f"{name} must be an ordinary function, not a coroutine function")
     if isinstance(options, SampleOptions) and options.seed is None:
-        options = replace(options, seed=secrets.randbits(32))
+        options = replace(options, seed=int.from_bytes(os.urandom(4), "big"))
     native = {f.name: getattr(options, f.name) for f in fields(options)}
     native["strategy"] = strategy
     native["excluded"] = _library_directories()
@@ -304,6 +302,8 @@ _INCONCLUSIVE = {
 
 def _tell_divergence(divergence: dict[str, Any]) -> str:
     """Say where two executions of one schedule went different ways, and what to do."""
+    from frontrun._explain import place_of
+
     where = ""
     if divergence["code"] is not None:
         filename, line = place_of(divergence["code"], divergence["offset"])
@@ -322,6 +322,9 @@ def _tell_failure(
     workers: int,
     options: Options,
 ) -> None:
+    # Explaining takes modules that an exploration without a failure can do without.
+    from frontrun._explain import Failure, deadlock, explain, races
+
     failure["worker_names"] = [f"worker {index}" for index in range(workers)]
     typed = cast(Failure, failure)
     result.counterexample = failure["schedule"]
