@@ -29,3 +29,4 @@ pub mod threads;
 pub mod tracer;
 pub mod types;
 pub mod value;
+pub mod version;

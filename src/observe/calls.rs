@@ -19,6 +19,7 @@ use crate::interp::containers::{self, Shape};
 use crate::interp::error::Result;
 use crate::interp::frame::Frame;
 use crate::interp::object::Obj;
+use crate::interp::version;
 use crate::trace::Kind;
 
 /// What a function does to its arguments (a method's object is the first).
@@ -1112,8 +1113,8 @@ pub fn observe<'a>(instruction: Instruction, frame: Frame<'a>, sink: &mut impl S
     let operand = |from_top| frame.operand(depth, from_top).object();
     if instruction.op == Op::CallFunctionEx {
         // 3.14+ always has room for keywords, 3.13+ the NULL above the callable.
-        let keywords = if cfg!(Py_3_14) { 1 } else { count & 1 };
-        let callable = operand(if cfg!(Py_3_13) { 3 } else { 2 } + keywords);
+        let keywords = if version::CALL_EX_ALWAYS_KEYWORDS { 1 } else { count & 1 };
+        let callable = operand(if version::CALL_EX_CALLABLE_FIRST { 3 } else { 2 } + keywords);
         let Some(callable) = callable else { return };
         let positional = operand(1 + keywords);
         // `f(*iterable)` iterates over it here.

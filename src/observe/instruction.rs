@@ -9,6 +9,7 @@ use crate::interp::containers::{self, Shape, Step};
 use crate::interp::dict::Found;
 use crate::interp::frame::{Frame, Operand};
 use crate::interp::object::Obj;
+use crate::interp::version;
 use crate::trace::Kind;
 
 /// What the instruction that `frame` stands at is about to do. Adds nothing
@@ -100,7 +101,7 @@ pub fn observe<'a>(
         Op::GetIter => each(operand(1), sink, start_iteration),
         Op::ForIter => for_iter(instruction, frame, sink),
         Op::Send => {
-            let receiver = operand(if cfg!(Py_3_15) { 3 } else { 2 });
+            let receiver = operand(if version::VIRTUAL_ITERATORS { 3 } else { 2 });
             each(receiver.filter(|it| !containers::is_private(*it)), sink, iteration_step);
         }
         Op::Suspend => {
@@ -112,7 +113,7 @@ pub fn observe<'a>(
         Op::Call | Op::CallKw | Op::CallFunctionEx => calls::observe(instruction, frame, sink),
         Op::Consume => each(operand(1), sink, consume),
         Op::Format => {
-            let spec = cfg!(not(Py_3_13)) && arg & 4 == 4;
+            let spec = version::FORMAT_SPEC_IN_ARGUMENT && arg & 4 == 4;
             each(operand(1 + spec as usize), sink, read_deep);
         }
         Op::FormatWithSpec => each(operand(2), sink, read_deep),
@@ -146,7 +147,7 @@ fn each<'a, S: Sink<'a>>(object: Option<Obj<'a>>, sink: &mut S, what: impl Fn(Ob
 
 #[inline]
 fn attribute_index(arg: usize) -> usize {
-    if cfg!(Py_3_12) { arg >> 1 } else { arg }
+    if version::ATTRIBUTE_HAS_METHOD_BIT { arg >> 1 } else { arg }
 }
 
 /// `owner.name`.
@@ -572,7 +573,7 @@ pub fn start_iteration<'a>(container: Obj<'a>, sink: &mut impl Sink<'a>) {
 /// One step of `for`.
 #[inline]
 fn for_iter<'a>(instruction: Instruction, frame: Frame<'a>, sink: &mut impl Sink<'a>) {
-    if cfg!(not(Py_3_15)) {
+    if !version::VIRTUAL_ITERATORS {
         let iterator = frame.operand(instruction.depth, 1).object();
         return each(iterator, sink, iteration_step);
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex, RawMutex, lock_api::RawMutex as _};
+use parking_lot::{Condvar, Mutex};
 
 use super::execution::Cut;
 use super::session::Signals;
@@ -25,32 +25,31 @@ pub struct Lent {
     /// Where the interpreter thinks that the state's C stack is.
     stack: StackBounds,
     /// Held by whoever may attach the state.
-    token: RawMutex,
+    token: Token,
 }
 
 impl Lent {
     /// Attaches the caller's state on the carrier, where a fiber's is attached now.
     pub fn switch_to(&self) {
-        if self.token.try_lock() {
+        if self.token.try_take() {
             self.state.switch_to_lent();
         } else {
             // The caller looks for signals right now, and needs the GIL for that.
             ThreadState::detach();
-            self.token.lock();
+            self.token.take();
             self.state.attach_lent();
         }
     }
 
     /// Attaches the caller's state on the carrier, where none is attached.
     pub fn attach(&self) {
-        self.token.lock();
+        self.token.take();
         self.state.attach_lent();
     }
 
     /// Allows the caller to attach its state, once a fiber's is attached instead.
     pub fn give_back(&self) {
-        // SAFETY: the carrier locked it in `switch_to` or `attach`.
-        unsafe { self.token.unlock() };
+        self.token.give_back();
     }
 
     /// The last thing the carrier does: nothing is attached any more.
@@ -72,6 +71,30 @@ impl Lent {
     /// The identity of the caller's thread.
     pub fn identity(&self) -> usize {
         self.state.identity()
+    }
+}
+
+/// A lock without a guard: who has taken it need not be who gives it back.
+#[derive(Default)]
+struct Token {
+    taken: Mutex<bool>,
+    given_back: Condvar,
+}
+
+impl Token {
+    fn try_take(&self) -> bool {
+        !std::mem::replace(&mut *self.taken.lock(), true)
+    }
+
+    fn take(&self) {
+        let mut taken = self.taken.lock();
+        self.given_back.wait_while(&mut taken, |taken| *taken);
+        *taken = true;
+    }
+
+    fn give_back(&self) {
+        *self.taken.lock() = false;
+        self.given_back.notify_one();
     }
 }
 
@@ -111,7 +134,7 @@ pub fn run<T: Send + 'static>(
     let filled = slot.clone();
     let state = ThreadState::current();
     let stack = state.stack_bounds();
-    let lent = Arc::new(Lent { state, stack, token: RawMutex::INIT });
+    let lent = Arc::new(Lent { state, stack, token: Token::default() });
     let used = lent.clone();
     ThreadState::detach();
     post(Box::new(move || {
@@ -264,7 +287,7 @@ impl<'a> Watcher<'a> {
     /// carrier, which can never attach the caller's state again. False if the
     /// carrier has attached it just now.
     fn abandon(&mut self) -> bool {
-        if !self.lent.token.try_lock() {
+        if !self.lent.token.try_take() {
             return false;
         }
         *CARRIER.lock() = None;

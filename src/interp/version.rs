@@ -1,0 +1,19 @@
+//! What instructions look like on the version that the extension is built for,
+//! by meaning: for those who read operands.
+
+/// `LOAD_ATTR` has the method form in the lowest bit of its argument (3.12+).
+pub const ATTRIBUTE_HAS_METHOD_BIT: bool = cfg!(Py_3_12);
+
+/// `FORMAT_VALUE` says in its argument whether there is a format spec (up to 3.12;
+/// later there are two instructions).
+pub const FORMAT_SPEC_IN_ARGUMENT: bool = cfg!(not(Py_3_13));
+
+/// `CALL_FUNCTION_EX` has the callable below the NULL (3.13+), not above it.
+pub const CALL_EX_CALLABLE_FIRST: bool = cfg!(Py_3_13);
+
+/// `CALL_FUNCTION_EX` always has a slot for keywords, if only a NULL (3.14+).
+pub const CALL_EX_ALWAYS_KEYWORDS: bool = cfg!(Py_3_14);
+
+/// An iterated list or tuple stands on the stack itself, with an index above it
+/// (3.15+), instead of an iterator.
+pub const VIRTUAL_ITERATORS: bool = cfg!(Py_3_15);
