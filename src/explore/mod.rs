@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 pub use estimate::{Estimate, Estimator, Sizes};
 
 use crate::strategy::{Plan, Segment, Strategy};
-use crate::trace::Trace;
+use crate::trace::{Trace, Worker};
 
 /// What is thought of one execution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,11 +150,16 @@ pub fn explore(strategy: &mut dyn Strategy, runner: &mut dyn Runner, limits: &Li
 
 /// Who ran for how long in an execution.
 pub fn schedule(trace: &Trace) -> Vec<Segment> {
+    segments(trace.events().iter().map(|event| event.worker))
+}
+
+/// The runs of a schedule that names the worker of each event.
+pub fn segments(schedule: impl Iterator<Item = Worker>) -> Vec<Segment> {
     let mut segments: Vec<Segment> = Vec::new();
-    for event in trace.events() {
+    for worker in schedule {
         match segments.last_mut() {
-            Some(last) if last.worker == event.worker => last.events += 1,
-            _ => segments.push(Segment { worker: event.worker, events: 1 }),
+            Some(last) if last.worker == worker => last.events += 1,
+            _ => segments.push(Segment { worker, events: 1 }),
         }
     }
     segments

@@ -56,28 +56,30 @@ pub fn restore(exception: Owned) -> Raised {
     Raised
 }
 
+/// Sets `class(message)`, for one of the interpreter's own exception classes.
+fn raise(class: *mut ffi::PyObject, message: &str) -> Raised {
+    let text = CString::new(message.replace('\0', "?")).unwrap_or_default();
+    // SAFETY: the class is static, the text NUL-terminated.
+    unsafe { ffi::PyErr_SetString(class, text.as_ptr()) };
+    Raised
+}
+
 /// Sets `RuntimeError(message)`.
 pub fn runtime_error(message: &str) -> Raised {
-    let text = CString::new(message.replace('\0', "?")).unwrap_or_default();
-    // SAFETY: the type is static, the text NUL-terminated.
-    unsafe { ffi::PyErr_SetString(ffi::PyExc_RuntimeError, text.as_ptr()) };
-    Raised
+    // SAFETY: reads the address of a static exception class.
+    raise(unsafe { ffi::PyExc_RuntimeError }, message)
 }
 
 /// Sets `ValueError(message)`.
 pub fn value_error(message: &str) -> Raised {
-    let text = CString::new(message.replace('\0', "?")).unwrap_or_default();
-    // SAFETY: the type is static, the text NUL-terminated.
-    unsafe { ffi::PyErr_SetString(ffi::PyExc_ValueError, text.as_ptr()) };
-    Raised
+    // SAFETY: reads the address of a static exception class.
+    raise(unsafe { ffi::PyExc_ValueError }, message)
 }
 
 /// Sets `ImportError(message)`.
 pub fn import_error(message: &str) -> Raised {
-    let text = CString::new(message.replace('\0', "?")).unwrap_or_default();
-    // SAFETY: the type is static, the text NUL-terminated.
-    unsafe { ffi::PyErr_SetString(ffi::PyExc_ImportError, text.as_ptr()) };
-    Raised
+    // SAFETY: reads the address of a static exception class.
+    raise(unsafe { ffi::PyExc_ImportError }, message)
 }
 
 /// Is `exception` an instance of the class `kind`?

@@ -471,20 +471,10 @@ fn set_up(module: Obj<'_>) -> Result<()> {
             "frontrun was built for CPython 3.{built_for} and cannot be used with {runs:?}: \
              install it again with this Python"
         );
-        // SAFETY: a static exception class and a NUL-terminated text.
-        unsafe {
-            let text = std::ffi::CString::new(text).unwrap_or_default();
-            ffi::PyErr_SetString(ffi::PyExc_ImportError, text.as_ptr());
-        }
-        return Err(Raised);
+        return Err(error::import_error(&text));
     }
     if !error::is_main_interpreter() {
-        // SAFETY: a static exception class and a NUL-terminated text.
-        unsafe {
-            let text = c"frontrun works in the main interpreter only";
-            ffi::PyErr_SetString(ffi::PyExc_ImportError, text.as_ptr());
-        }
-        return Err(Raised);
+        return Err(error::import_error("frontrun works in the main interpreter only"));
     }
     code::init()?;
     super::frame::check_layout()?;

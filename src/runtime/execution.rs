@@ -512,15 +512,3 @@ fn depends(event: &[Access], step: &[Access], kinds: &[Kind]) -> bool {
             })
     })
 }
-
-/// The segments of a schedule.
-pub fn segments(schedule: &[Worker]) -> Vec<Segment> {
-    let mut segments: Vec<Segment> = vec![];
-    for worker in schedule {
-        match segments.last_mut() {
-            Some(last) if last.worker == *worker => last.events += 1,
-            _ => segments.push(Segment { worker: *worker, events: 1 }),
-        }
-    }
-    segments
-}

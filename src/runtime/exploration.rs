@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustc_hash::{FxBuildHasher, FxHashSet};
 
 use super::carrier::Lent;
-use super::execution::{Cut, Next, Site, segments};
+use super::execution::{Cut, Next, Site};
 use super::session::{self, Files, Signals};
 use super::{threads, time};
 use crate::dpor::Dpor;
@@ -25,7 +25,7 @@ use crate::interp::object::{Obj, Owned};
 use crate::interp::thread_state::{ThreadState, worker_identity};
 use crate::interp::{primitives, threads as known_threads, tracer};
 use crate::observe::location::Field;
-use crate::strategy::{Plan, Strategy};
+use crate::strategy::{Plan, Replay, Strategy};
 use crate::trace::{Kind, Loc, Trace, Worker};
 
 /// What is explored, and within which limits.
@@ -531,11 +531,13 @@ impl<'a> Explorer<'a> {
     /// Replays the first failure, the first time with values.
     fn reproduce(&mut self) {
         let Some(mut failure) = self.outcome.failure.take() else { return };
-        let plan = Plan { segments: segments(&failure.schedule), sleep: vec![] };
+        let schedule = exploration::segments(failure.schedule.iter().copied());
+        let mut replay = Replay::new(schedule.clone());
+        let plan = Plan { segments: schedule, sleep: vec![] };
         let kept = (self.outcome.events, self.outcome.diverged.take());
         for attempt in 0..self.job.reproductions.max(1) {
             session::with(|execution| execution.values = (attempt == 0).then(Vec::new));
-            let verdict = self.execute(&plan, &mut Fixed);
+            let verdict = self.execute(&plan, &mut replay);
             let same = matches!(&verdict, Verdict::Fails(violation)
                 if violation.name() == failure.violation.name());
             if attempt == 0 && same {
@@ -626,15 +628,6 @@ fn run_thread(task: threads::Task, thread: ThreadState) {
     }
     drop(task);
     thread.reset();
-}
-
-/// The strategy of a replay: it plans nothing itself.
-struct Fixed;
-
-impl Strategy for Fixed {
-    fn next_plan(&mut self, _last: Option<&crate::trace::Trace>) -> Option<&Plan> {
-        None
-    }
 }
 
 fn broken() -> Verdict {

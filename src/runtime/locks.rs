@@ -6,7 +6,7 @@ use super::{session, threads};
 use crate::interp::error::Result;
 use crate::interp::object::{Obj, Owned};
 use crate::interp::primitives::locks as primitives;
-use crate::trace::{Access, Kind, Loc, Worker};
+use crate::trace::{Kind, Loc, Worker};
 
 /// The two kinds of locks of `_thread`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,29 +57,10 @@ pub fn acquire(
             return Ok(got);
         }
     }
-    let waits = blocking && timeout != Some(0.0);
-    if let (true, Some(timeout)) = (waits, timeout) {
-        session::set_deadline(timeout);
-    }
+    let waits = session::begin_wait(blocking, timeout);
     loop {
-        let mut can = true;
-        let timed_out = session::step(kind.acquire(), |execution| {
-            let loc = locate(execution, kind, lock);
-            can = waits || execution.resources[&loc].tokens > 0;
-            let way = match (waits, can) {
-                (true, _) => Kind::Acquire,
-                (false, true) => Kind::TryAcquire,
-                (false, false) => Kind::Miss,
-            };
-            session::access(loc, way)
-        })?;
-        if timed_out {
-            let loc = session::with(|execution| locate(execution, kind, lock));
-            let both = [Access { loc: 0, kind: Kind::Advance }, Access { loc, kind: Kind::Miss }];
-            session::record(kind.acquire(), &both);
-            return Ok(false);
-        }
-        if !can {
+        let located = |execution: &mut Execution| locate(execution, kind, lock);
+        if !session::take_token(kind.acquire(), waits, located)? {
             return Ok(false);
         }
         if primitives::try_acquire(kind, lock)? {

@@ -6,7 +6,7 @@ use super::session;
 use crate::interp::error::Result;
 use crate::interp::object::Obj;
 use crate::interp::primitives::queues;
-use crate::trace::{Access, Kind, Loc};
+use crate::trace::{Kind, Loc};
 
 fn locate(execution: &mut Execution, queue: Obj<'_>) -> Loc {
     let loc = session::whole(execution, queue);
@@ -19,27 +19,8 @@ pub fn take(queue: Obj<'_>, block: bool, timeout: Option<f64>) -> Result<bool> {
     if session::is_killed() && queues::len(queue) > 0 {
         return Ok(true);
     }
-    let waits = block && timeout != Some(0.0);
-    if let (true, Some(timeout)) = (waits, timeout) {
-        session::set_deadline(timeout);
-    }
-    let mut can = true;
-    let timed_out = session::step("queue.get", |execution| {
-        let loc = locate(execution, queue);
-        can = waits || execution.resources[&loc].tokens > 0;
-        let kind = match (waits, can) {
-            (true, _) => Kind::Acquire,
-            (false, true) => Kind::TryAcquire,
-            (false, false) => Kind::Miss,
-        };
-        session::access(loc, kind)
-    })?;
-    if timed_out {
-        let loc = session::with(|execution| locate(execution, queue));
-        let both = [Access { loc: 0, kind: Kind::Advance }, Access { loc, kind: Kind::Miss }];
-        session::record("queue.get", &both);
-    }
-    Ok(can && !timed_out)
+    let waits = session::begin_wait(block, timeout);
+    session::take_token("queue.get", waits, |execution| locate(execution, queue))
 }
 
 /// Is about to put an item in.

@@ -354,6 +354,42 @@ pub fn resource(execution: &mut Execution, loc: Loc, tokens: impl FnOnce() -> u3
     }
 }
 
+/// The running worker is about to take a token. Does it wait for one? If it does,
+/// its wait may end after so many virtual seconds.
+pub fn begin_wait(blocking: bool, timeout: Option<f64>) -> bool {
+    let waits = blocking && timeout != Some(0.0);
+    if let (true, Some(timeout)) = (waits, timeout) {
+        set_deadline(timeout);
+    }
+    waits
+}
+
+/// The step that takes a token of the resource that `locate` finds. False: there
+/// was none, or not in time.
+pub fn take_token(
+    what: &'static str,
+    waits: bool,
+    locate: impl Fn(&mut Execution) -> Loc,
+) -> Result<bool> {
+    let mut can = true;
+    let timed_out = step(what, |execution| {
+        let loc = locate(execution);
+        can = waits || execution.resources[&loc].tokens > 0;
+        let kind = match (waits, can) {
+            (true, _) => Kind::Acquire,
+            (false, true) => Kind::TryAcquire,
+            (false, false) => Kind::Miss,
+        };
+        access(loc, kind)
+    })?;
+    if timed_out {
+        let loc = with(|execution| locate(execution));
+        let both = [Access { loc: 0, kind: Kind::Advance }, Access { loc, kind: Kind::Miss }];
+        record(what, &both);
+    }
+    Ok(can && !timed_out)
+}
+
 /// One access.
 pub fn access(loc: Loc, kind: Kind) -> Accesses {
     SmallVec::from_slice(&[Access { loc, kind }])

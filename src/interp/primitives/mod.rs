@@ -81,11 +81,6 @@ pub fn intercept() -> Result<()> {
     Ok(())
 }
 
-/// Takes all redirections back.
-pub fn release_interception() {
-    table().flat_map(|(_, _, functions)| *functions).for_each(|(_, hook)| hook.restore());
-}
-
 /// What is intercepted on this version: dotted names.
 pub fn names() -> Vec<String> {
     let name = |text: &CStr| text.to_string_lossy().into_owned();
