@@ -1,0 +1,43 @@
+"""Fixtures that several test files share."""
+
+import functools
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+
+@functools.cache
+def installed(requirements: tuple[str, ...], home: Path) -> Path:
+    """Installs released packages into a directory of their own, once a session."""
+    target = home / "-".join(requirements)
+    # Wheels only and without dependencies: exactly what is named, and no build of it.
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    options = ["--no-deps", "--only-binary=:all:", "--retries=5", f"--target={target}"]
+    subprocess.run([*pip, *options, *requirements], check=True, timeout=300)
+    return target
+
+
+@pytest.fixture
+def package(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., None]]:
+    """Makes released packages importable for one test: `package("pyee==8.0.1")`.
+
+    They lie outside site-packages, so their code is traced like the user's own.
+    """
+    home = tmp_path_factory.getbasetemp() / "packages"
+    roots: list[str] = []
+
+    def make_importable(*requirements: str) -> None:
+        root = str(installed(requirements, home))
+        monkeypatch.syspath_prepend(root)
+        roots.append(root)
+
+    yield make_importable
+    for name, module in list(sys.modules.items()):
+        origin = getattr(module, "__file__", None) or ""
+        if any(origin.startswith(root) for root in roots):
+            del sys.modules[name]
