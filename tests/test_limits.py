@@ -125,11 +125,16 @@ def test_blocked_workers_are_unwound_and_release_their_locks():
 
 @pytest.mark.parametrize("worker", [spin, count_for_ever])
 def test_ctrl_c_ends_the_exploration(worker):
+    # A shell starts what runs in its background with the signal ignored.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     started = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        explore([worker, increment], max_branches=10**9, timeout_per_run=60)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            explore([worker, increment], max_branches=10**9, timeout_per_run=60)
+    finally:
+        signal.signal(signal.SIGINT, handler)
     timer.join()
     assert time.monotonic() - started < 5
 
