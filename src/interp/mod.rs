@@ -24,6 +24,7 @@ pub mod object;
 pub mod primitives;
 pub mod probe;
 pub mod redirect;
+pub mod relocations;
 pub mod thread_state;
 pub mod threads;
 pub mod tracer;
