@@ -78,6 +78,20 @@ PROGRAMS: dict[str, list[Callable[[State], None]]] = {
 }
 
 
+def hand_over(carrier: str, executions: int) -> float:
+    """Nanoseconds from one worker's event to the next one's, each of which is chosen."""
+    result = frontrun.explore(
+        State,
+        [increment(200)] * 2,
+        lambda s: True,
+        strategy="walk",
+        seed=1,
+        max_attempts=executions,
+        carrier=carrier,
+    )
+    return float(result.stats["workers_ns"]) / float(result.stats["events"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeat", type=int, default=3, help="the best of so many (3)")
@@ -103,6 +117,9 @@ def main() -> None:
             f"{name:24}{n:11}{result.stats['events']:9}{spent:9.3f}{spent / n * 1e6:9.1f}   "
             + " ".join(f"{part:8.2f}" for part in parts)
         )
+    fibers = min(hand_over("fibers", 20) for _ in range(repeat))
+    threads = min(hand_over("threads", 20) for _ in range(repeat))
+    print(f"a hand-over: fibers {fibers:.0f} ns, threads {threads:.0f} ns, ×{threads / fibers:.0f}")
 
 
 if __name__ == "__main__":

@@ -6,18 +6,20 @@ import inspect
 import os
 import site
 import sysconfig
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any, TypeVar, cast
 
-from frontrun import _host, _native
+from frontrun import _native
 from frontrun.common import InterleavingResult, NothingObservedWarning, Progress
 
 State = TypeVar("State")
 Worker = Callable[[State], object]
+
+
+CARRIERS = ("fibers", "threads")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,7 @@ class Options:
     reproduce_on_failure: int = 10
     total_timeout: float | None = None
     clock: str = "virtual"
+    carrier: str | None = None
     trace_packages: Sequence[str] = ()
     on_progress: Callable[[Progress], object] | None = None
 
@@ -47,6 +50,8 @@ class Options:
         _check_seconds("total_timeout", self.total_timeout, optional=True)
         if self.clock not in ("virtual", "real"):
             raise ValueError(f"clock must be 'virtual' or 'real', not {self.clock!r}")
+        if self.carrier not in (None, *CARRIERS):
+            raise ValueError(f"carrier must be 'fibers', 'threads' or None, not {self.carrier!r}")
         packages = self.trace_packages
         if isinstance(packages, str) or not all(isinstance(p, str) for p in packages):
             raise TypeError(f"trace_packages must be a list of module names, not {packages!r}")
@@ -145,7 +150,8 @@ def explore(
             ``max_attempts`` (200), ``seed`` (None: a random one, told in the result) and
             ``"pct"`` also ``depth`` (3) in place of ``max_executions`` and
             ``preemption_bound``. All take ``clock``: ``"virtual"`` (time stands still while a
-            worker can run) or ``"real"`` (readings are left alone), ``trace_packages``: patterns of
+            worker can run) or ``"real"`` (readings are left alone), ``carrier``: ``"fibers"`` or
+            ``"threads"`` (see `frontrun.dpor.explore_dpor`), ``trace_packages``: patterns of
             dotted module names (``"pkg.*"``, as in `fnmatch`) of installed packages and of the
             standard library that are traced like the user's own files, and ``on_progress``: called
             with a `Progress` now and then. An option that the strategy does not support is an
@@ -205,13 +211,11 @@ def explore_threads(
             raise TypeError(f"{name} must be callable, not {function!r}")
         if inspect.iscoroutinefunction(function):
             raise TypeError(f"{name} must be an ordinary function, not a coroutine function")
-    host, began = _host.current, time.monotonic()
-    if host is not None:
-        options = host.before(options)
     if isinstance(options, SampleOptions) and options.seed is None:
         options = replace(options, seed=int.from_bytes(os.urandom(4), "big"))
     native = {f.name: getattr(options, f.name) for f in fields(options)}
     native["strategy"] = strategy
+    native["carrier"] = options.carrier or _default_carrier()
     native["excluded"] = _library_directories()
     native["trace_packages"] = list(options.trace_packages)
     if isinstance(options, SampleOptions):
@@ -219,10 +223,14 @@ def explore_threads(
     if options.on_progress is not None:
         native["on_progress"] = _progress_teller(options.on_progress)
     told, place, stuck = _native.explore(setup, tuple(workers), invariant, native)
-    result = _result(told, len(workers), options, place and f"worker {stuck} at {place}")
-    if host is not None:
-        host.after(result, time.monotonic() - began)
-    return result
+    return _result(told, len(workers), options, place and f"worker {stuck} at {place}")
+
+
+def _default_carrier() -> str:
+    carrier = os.environ.get("FRONTRUN_CARRIER") or "fibers"
+    if carrier not in CARRIERS:
+        raise ValueError(f"FRONTRUN_CARRIER must be 'fibers' or 'threads', not {carrier!r}")
+    return carrier
 
 
 def _progress_teller(callback: Callable[[Progress], object]) -> Callable[..., object]:

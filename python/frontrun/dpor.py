@@ -28,6 +28,7 @@ def explore_dpor(
     total_timeout: float | None = None,
     *,
     trace_packages: Sequence[str] = (),
+    carrier: str | None = None,
 ) -> InterleavingResult:
     """Run the workers in every meaningfully different order, once each.
 
@@ -51,6 +52,9 @@ def explore_dpor(
         total_timeout: Seconds after which the whole exploration ends; None for no limit.
         trace_packages: Patterns of module names (``"pkg.*"``) outside the user's own files
             that are traced as well.
+        carrier: What workers run on: ``"fibers"`` or ``"threads"`` of the operating system,
+            which are slower. None: what the environment variable ``FRONTRUN_CARRIER`` says,
+            fibers if it says nothing.
 
     Returns:
         What was found. A deadlock and an exception that a worker does not catch are
@@ -70,5 +74,6 @@ def explore_dpor(
         reproduce_on_failure=reproduce_on_failure,
         total_timeout=total_timeout,
         trace_packages=trace_packages,
+        carrier=carrier,
     )
     return explore_threads(setup, threads, invariant, "dpor", options, argument="threads")

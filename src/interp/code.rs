@@ -4,14 +4,13 @@
 //! CPython sources: `Python/compile.c` (stack effects), `Objects/exception_handling_notes.txt`
 //! (exception table), `Lib/dis.py` (decoding).
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::ffi::{CStr, c_int, c_void};
-use std::mem::ManuallyDrop;
 use std::sync::OnceLock;
 
 use parking_lot::Mutex;
 use pyo3_ffi as ffi;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use super::error::{self, Raised, Result};
 use super::layout::PyCodeObject;
@@ -619,31 +618,26 @@ pub fn list_items<'a>(list: Obj<'a>) -> impl Iterator<Item = Obj<'a>> {
     })
 }
 
-thread_local! {
-    /// Code objects by the number of their table, kept alive for explanations. Never
-    /// dropped with the thread: the interpreter may be gone by then.
-    static KNOWN: ManuallyDrop<RefCell<FxHashMap<u32, Owned>>> = Default::default();
-}
+/// Code objects by the number of their table, kept alive for explanations.
+static KNOWN: Mutex<FxHashMap<u32, Owned>> = Mutex::new(FxHashMap::with_hasher(FxBuildHasher));
 
 /// Keeps a code object, to be found by the number of its table.
 pub fn remember(code: Code<'_>, id: u32) {
-    KNOWN.with(|known| {
-        known.borrow_mut().entry(id).or_insert_with(|| code.as_obj().own());
-    });
+    KNOWN.lock().entry(id).or_insert_with(|| code.as_obj().own());
 }
 
 /// The code object whose table has this number, if it was kept.
 pub fn known(id: u32) -> Option<Owned> {
-    KNOWN.with(|known| known.borrow().get(&id).cloned())
+    KNOWN.lock().get(&id).cloned()
 }
 
 /// Was any code kept?
 pub fn any_known() -> bool {
-    KNOWN.with(|known| !known.borrow().is_empty())
+    !KNOWN.lock().is_empty()
 }
 
 /// Lets all kept code objects go.
 pub fn forget_known() {
-    let all = KNOWN.with(|known| known.take());
+    let all = std::mem::take(&mut *KNOWN.lock());
     drop(all);
 }

@@ -11,9 +11,10 @@ use super::thread_state::{StackBounds, ThreadState};
 
 /// Size of a fiber's C stack: what the main thread usually has. Only touched
 /// pages take memory.
-const STACK_SIZE: usize = 8 << 20;
+pub(super) const STACK_SIZE: usize = 8 << 20;
 
-type Body = Box<dyn FnOnce()>;
+/// What a worker runs.
+pub(super) type Body = Box<dyn FnOnce()>;
 
 struct Shared {
     task: RefCell<Option<Body>>,
@@ -81,11 +82,6 @@ impl Fiber {
         self.shared.idle.get()
     }
 
-    /// Attaches its thread state in place of the one that is attached.
-    pub fn attach(&self) {
-        self.state.switch_to();
-    }
-
     /// Runs it until it suspends itself or finishes its task, with its thread
     /// state attached.
     pub fn resume(&mut self) {
@@ -101,8 +97,6 @@ impl Fiber {
     /// stack and its thread state, because frames still live there.
     pub fn retire(self) {
         if self.is_idle() {
-            // An identity is looked up among all states: this one has none now.
-            self.state.set_identity(self.state.address());
             POOL.with_borrow_mut(|pool| pool.push(self));
         } else {
             std::mem::forget(self);

@@ -2,7 +2,6 @@
 
 use std::ffi::{CStr, c_int, c_void};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use pyo3_ffi as ffi;
@@ -11,6 +10,7 @@ use super::code::{self, dict_items, list_items};
 use super::error::{self, Raised, Result};
 use super::object::{Obj, Owned};
 use super::probe;
+use super::seat::Carrier;
 use super::value::Value;
 use crate::observe::calls;
 use crate::runtime::carrier::{self, Watch};
@@ -67,32 +67,27 @@ fn explore(arguments: &[Obj<'_>]) -> Result<Value> {
              nor run side by side in threads",
         ));
     }
-    let result =
-        prepare().and_then(|()| explore_alone(*setup, *workers, *invariant, Options(*options)));
+    let result = explore_alone(*setup, *workers, *invariant, Options(*options));
     BUSY.end();
     result
 }
 
 /// The process in which an exploration runs; 0 for none. A fork during one does
 /// not go on with it.
-struct Busy(AtomicU32);
+struct Busy(std::sync::atomic::AtomicU32);
 
 impl Busy {
     fn begin(&self) -> bool {
         let process = std::process::id();
-        self.0.swap(process, Ordering::Acquire) != process
-    }
-
-    fn is_set(&self) -> bool {
-        self.0.load(Ordering::Acquire) == std::process::id()
+        self.0.swap(process, std::sync::atomic::Ordering::Acquire) != process
     }
 
     fn end(&self) {
-        self.0.store(0, Ordering::Release);
+        self.0.store(0, std::sync::atomic::Ordering::Release);
     }
 }
 
-static BUSY: Busy = Busy(AtomicU32::new(0));
+static BUSY: Busy = Busy(std::sync::atomic::AtomicU32::new(0));
 
 fn explore_alone(
     setup: Obj<'_>,
@@ -107,6 +102,10 @@ fn explore_alone(
         files: Files {
             excluded: options.strings("excluded"),
             packages: options.strings("trace_packages"),
+        },
+        carrier: match options.get("carrier").and_then(Obj::as_str).as_deref() {
+            Some("threads") => Carrier::Threads,
+            _ => Carrier::Fibers,
         },
         max_executions: options.number("max_executions"),
         max_events: options.number("max_branches").map_or(usize::MAX, |most| most as usize),
@@ -145,7 +144,7 @@ fn explore_alone(
         }
     };
     let stuck_at = signals.stuck_at.lock().take();
-    let worker = signals.worker.load(Ordering::Relaxed);
+    let worker = signals.worker.load(std::sync::atomic::Ordering::Relaxed);
     match done {
         Some(Ok(told)) => Ok(Value::Tuple(vec![
             Value::Object(told),
@@ -341,22 +340,8 @@ fn depths(arguments: &[Obj<'_>]) -> Result<Value> {
     Ok(Value::List(depths.collect()))
 }
 
-/// `intercept(on)`: redirects the primitives that block, or restores them.
-fn intercept(arguments: &[Obj<'_>]) -> Result<Value> {
-    let on = arguments.first().map_or(Ok(true), |on| super::redirect::is_true(*on))?;
-    if on {
-        super::primitives::intercept()?;
-    } else if BUSY.is_set() {
-        return Err(error::runtime_error("an exploration runs, and needs the interception"));
-    } else {
-        super::primitives::restore();
-    }
-    Ok(Value::None)
-}
-
-/// `backend()`: what hooks the interpreter, and what is intercepted on it.
+/// `backend()`: what hooks the interpreter, and for which version this was built.
 fn backend(_arguments: &[Obj<'_>]) -> Result<Value> {
-    super::primitives::find()?;
     Ok(Value::Dict(vec![
         ("name", super::tracer::BACKEND.into()),
         (
@@ -382,7 +367,6 @@ fn listen(arguments: &[Obj<'_>]) -> Result<Value> {
     let [codes, callback, null] = arguments else {
         return Err(error::runtime_error("listen takes three arguments"));
     };
-    prepare()?;
     probe::start(*codes, *callback, *null)?;
     Ok(Value::None)
 }
@@ -461,7 +445,6 @@ functions! {
     unknown_calls: "unknown_calls() -> dict: how often functions of unknown effect were called.",
     unlisten: "unlisten(): ends what listen began.",
     trace_markers: "trace_markers(look, reached): reports the gates of this thread (3.11).",
-    intercept: "intercept(on): redirects the primitives that block, or restores them.",
     backend: "backend() -> dict: what hooks the interpreter.",
 }
 
@@ -500,22 +483,10 @@ fn set_up(module: Obj<'_>) -> Result<()> {
     }
     code::init()?;
     super::frame::check_layout()?;
-    let version = Value::from(env!("CARGO_PKG_VERSION")).into_object()?;
-    add(module, c"__version__", version)?;
+    super::types::init()?;
+    calls::init()?;
     let abandoned = error::init()?;
     add(module, c"Abandoned", abandoned)
-}
-
-/// Learns the types and functions of the standard library that the observer knows.
-/// It imports their modules, which a process that only imports frontrun is spared.
-fn prepare() -> Result<()> {
-    static PREPARED: AtomicBool = AtomicBool::new(false);
-    if !PREPARED.load(Ordering::Relaxed) {
-        super::types::init()?;
-        calls::init()?;
-        PREPARED.store(true, Ordering::Relaxed);
-    }
-    Ok(())
 }
 
 fn add(module: Obj<'_>, name: &CStr, value: Owned) -> Result<()> {

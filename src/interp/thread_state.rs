@@ -27,6 +27,14 @@ impl ThreadState {
         NonNull::new(raw.cast()).map(ThreadState)
     }
 
+    /// A new thread state, bound to the calling OS thread, where none is attached.
+    pub fn new_unattached() -> Option<ThreadState> {
+        // SAFETY: the main interpreter outlives every exploration; making a state
+        // takes the lock on the list of states and needs no GIL.
+        let raw = unsafe { ffi::PyThreadState_New(ffi::PyInterpreterState_Main()) };
+        NonNull::new(raw.cast()).map(ThreadState)
+    }
+
     /// The attached one.
     pub fn current() -> ThreadState {
         // SAFETY: a thread state is attached, so it is not NULL.
@@ -57,6 +65,13 @@ impl ThreadState {
     pub fn detach() -> ThreadState {
         // SAFETY: a state is attached; it is returned.
         ThreadState(unsafe { NonNull::new_unchecked(ffi::PyEval_SaveThread().cast()) })
+    }
+
+    /// Attaches a state of the calling OS thread, where none is attached; waits for
+    /// the GIL.
+    pub fn attach(self) {
+        // SAFETY: made by this OS thread, and attached nowhere.
+        unsafe { ffi::PyEval_RestoreThread(self.raw().cast()) }
     }
 
     /// A further state for the calling OS thread, which has lent this one. Its

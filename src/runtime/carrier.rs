@@ -1,5 +1,5 @@
-//! The carrier: one OS thread on which all fibers live and whole explorations
-//! run, while the caller's thread waits and stays interruptible.
+//! The carrier: one OS thread on which whole explorations run, with all their
+//! fibers, while the caller's thread waits and stays interruptible.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -29,7 +29,7 @@ pub struct Lent {
 }
 
 impl Lent {
-    /// Attaches the caller's state on the carrier, where a fiber's is attached now.
+    /// Attaches the caller's state on the carrier, where another one is attached now.
     pub fn switch_to(&self) {
         if self.token.try_take() {
             self.state.switch_to_lent();
@@ -47,7 +47,7 @@ impl Lent {
         self.state.attach_lent();
     }
 
-    /// Allows the caller to attach its state, once a fiber's is attached instead.
+    /// Allows the caller to attach its state, once another one is attached instead.
     pub fn give_back(&self) {
         self.token.give_back();
     }

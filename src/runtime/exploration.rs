@@ -19,9 +19,9 @@ use crate::explore::{self as exploration, End, Estimate, Limits, Progress};
 use crate::interp::call::call;
 use crate::interp::code;
 use crate::interp::error::{self, Raised};
-use crate::interp::fiber::Fiber;
 use crate::interp::garbage::Pause;
 use crate::interp::object::{Obj, Owned};
+use crate::interp::seat::{Carrier, Seat};
 use crate::interp::thread_state::{ThreadState, worker_identity};
 use crate::interp::{primitives, threads as known_threads, tracer};
 use crate::observe::location::Field;
@@ -38,6 +38,8 @@ pub struct Job {
     pub invariant: Owned,
     /// Which files are traced.
     pub files: Files,
+    /// What the workers run on.
+    pub carrier: Carrier,
     /// At most so many executions.
     pub max_executions: Option<u64>,
     /// At most so many events in one execution.
@@ -194,8 +196,8 @@ pub struct Divergence {
     pub worker: Option<Worker>,
 }
 
-/// The fibers of the workers that have run, by index.
-type Fibers = Vec<Option<Fiber>>;
+/// What the workers that have run run on, by index.
+type Seats = Vec<Option<Seat>>;
 
 /// The exceptions that ended workers.
 type Ends = Rc<RefCell<Vec<(Worker, Owned)>>>;
@@ -370,9 +372,9 @@ impl<'a> Explorer<'a> {
         time::begin_execution();
         let chooses = strategy.chooses();
         session::with(|execution| execution.begin(plan, self.job.workers.len(), chooses));
-        let mut fibers = Fibers::new();
+        let mut seats = Seats::new();
         let pause = Pause::begin();
-        let ran = self.play(&state, &ends, strategy, &mut fibers);
+        let ran = self.play(&state, &ends, strategy, &mut seats);
         drop(pause);
         let played = Instant::now();
         let outcome = &mut self.outcome;
@@ -387,16 +389,16 @@ impl<'a> Explorer<'a> {
             self.note_divergence(index);
         }
         if let Err(problem) = ran {
-            fibers.into_iter().flatten().for_each(Fiber::retire);
-            error::runtime_error(&format!("no stack for a fiber: {problem}"));
+            seats.into_iter().flatten().for_each(Seat::retire);
+            error::runtime_error(&format!("no stack for a worker: {problem}"));
             return broken();
         }
         let verdict = self.verdict(cut, &state, &ends);
         if cut == Some(Cut::Daemons) {
             // Daemon threads are ended when they can no longer spoil the final state.
-            let _ = self.play(&state, &ends, strategy, &mut fibers);
+            let _ = self.play(&state, &ends, strategy, &mut seats);
         }
-        fibers.into_iter().flatten().for_each(Fiber::retire);
+        seats.into_iter().flatten().for_each(Seat::retire);
         self.outcome.nanoseconds[0] += played.elapsed().as_nanos() as u64;
         verdict
     }
@@ -431,7 +433,7 @@ impl<'a> Explorer<'a> {
         state: &Owned,
         ends: &Ends,
         strategy: &mut dyn Strategy,
-        fibers: &mut Fibers,
+        seats: &mut Seats,
     ) -> std::io::Result<()> {
         let mut lent = true;
         let deadline = Instant::now() + self.job.run_time;
@@ -451,12 +453,12 @@ impl<'a> Explorer<'a> {
             if hush.is_none() && session::ends_thread(worker) {
                 hush = ThreadState::current().on_os_stack(known_threads::Hush::begin);
             }
-            if fibers.len() <= index {
-                fibers.resize_with(index + 1, || None);
+            if seats.len() <= index {
+                seats.resize_with(index + 1, || None);
             }
-            if fibers[index].is_none() {
+            if seats[index].is_none() {
                 match self.start(worker, state, ends) {
-                    Ok(fiber) => fibers[index] = Some(fiber),
+                    Ok(seat) => seats[index] = Some(seat),
                     Err(error) => {
                         problem = Err(error);
                         session::with(|execution| {
@@ -467,18 +469,18 @@ impl<'a> Explorer<'a> {
                     }
                 }
             }
-            let Some(fiber) = fibers[index].as_mut() else { continue };
-            self.signals.identity.store(fiber.state().identity(), Relaxed);
+            let Some(seat) = seats[index].as_mut() else { continue };
+            self.signals.identity.store(seat.state().identity(), Relaxed);
             self.signals.worker.store(index, Relaxed);
             self.signals.in_worker.store(1, Relaxed);
             session::set_running(Some(worker));
             if std::mem::take(&mut lent) {
-                fiber.attach();
+                seat.attach();
                 self.lent.give_back();
             }
-            fiber.resume();
+            seat.resume();
             session::set_running(None);
-            if fiber.is_idle() {
+            if seat.is_idle() {
                 session::with(|execution| execution.finish(worker));
             }
         }
@@ -490,17 +492,17 @@ impl<'a> Explorer<'a> {
         problem
     }
 
-    fn start(&self, worker: Worker, state: &Owned, ends: &Ends) -> std::io::Result<Fiber> {
-        let mut fiber = Fiber::take()?;
-        fiber.state().set_identity(worker_identity(worker as usize + 1));
-        let thread = fiber.state();
+    fn start(&self, worker: Worker, state: &Owned, ends: &Ends) -> std::io::Result<Seat> {
+        let mut seat = Seat::take(self.job.carrier)?;
+        seat.state().set_identity(worker_identity(worker as usize + 1));
+        let thread = seat.state();
         if let Some(task) = threads::task(worker) {
-            fiber.assign(Box::new(move || run_thread(task, thread)));
-            return Ok(fiber);
+            seat.assign(Box::new(move || run_thread(task, thread)));
+            return Ok(seat);
         }
         let (callable, state) = (self.job.workers[worker as usize].clone(), state.clone());
         let ends = ends.clone();
-        fiber.assign(Box::new(move || {
+        seat.assign(Box::new(move || {
             // Somebody may have raised in the thread state while it was idle.
             thread.reset();
             tracer::enter_worker();
@@ -516,7 +518,7 @@ impl<'a> Explorer<'a> {
             drop((callable, state, ends));
             thread.reset();
         }));
-        Ok(fiber)
+        Ok(seat)
     }
 
     /// Drops what an execution has kept, and the threads it pretended to be.
@@ -576,6 +578,7 @@ impl exploration::Runner for Explorer<'_> {
 
     fn progress(&mut self, progress: &Progress) -> bool {
         if let Some(callback) = &self.job.on_progress
+            && self.goes_on
             && self.told.elapsed() >= PROGRESS
         {
             self.told = Instant::now();

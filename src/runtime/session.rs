@@ -1,5 +1,5 @@
-//! The session of the carrier thread: what the interpreter's callbacks talk to
-//! while workers run.
+//! The session of a carrier: what the interpreter's callbacks talk to while
+//! workers run.
 
 use std::cell::{Cell, RefCell};
 use std::collections::hash_map::Entry;
@@ -11,9 +11,9 @@ use smallvec::SmallVec;
 use super::execution::{Accesses, Cut, Execution, Resource, Site, Turn};
 use crate::interp::code::{self, Code, Instruction};
 use crate::interp::error::{self, Raised, Result};
-use crate::interp::fiber;
 use crate::interp::frame::Frame;
 use crate::interp::object::Obj;
+use crate::interp::seat;
 use crate::observe::instruction::observe;
 use crate::observe::location::{Field, Sink, Touch};
 use crate::trace::{Access, Kind, Loc, Worker};
@@ -69,35 +69,60 @@ impl Signals {
 /// After so many attempts to end it, a worker is left where it is.
 const MOST_KILLS: u32 = 50;
 
+/// What is known of an exploration while it runs. It belongs to a carrier; the OS
+/// threads that run its workers share it, and whose turn it is uses it.
+#[derive(Default)]
+pub struct Session {
+    execution: RefCell<Execution>,
+    running: Cell<Option<Worker>>,
+    roles: RefCell<rustc_hash::FxHashMap<u32, Role>>,
+    kills: Cell<u32>,
+    events: Cell<u32>,
+    signals: RefCell<Arc<Signals>>,
+    files: RefCell<Files>,
+    pub(super) children: RefCell<super::threads::Children>,
+    pub(super) time: super::time::Readings,
+}
+
 thread_local! {
-    static EXECUTION: RefCell<Execution> = RefCell::new(Execution::new());
-    static RUNNING: Cell<Option<Worker>> = const { Cell::new(None) };
-    static ROLES: RefCell<rustc_hash::FxHashMap<u32, Role>> = RefCell::default();
-    static KILLS: Cell<u32> = const { Cell::new(0) };
-    static EVENTS: Cell<u32> = const { Cell::new(0) };
-    static SIGNALS: RefCell<Arc<Signals>> = RefCell::new(Arc::default());
+    static SESSION: Cell<Option<&'static Session>> = const { Cell::new(None) };
+}
+
+/// The session that this OS thread takes part in: a new one at first use.
+#[inline]
+pub fn current() -> &'static Session {
+    SESSION.get().unwrap_or_else(|| {
+        let session: &'static Session = Box::leak(Box::default());
+        SESSION.set(Some(session));
+        session
+    })
+}
+
+/// From now on this OS thread takes part in that session.
+pub fn take_part(session: &'static Session) {
+    SESSION.set(Some(session));
 }
 
 /// The worker whose code runs on this OS thread now, if any.
 #[inline]
 pub fn running() -> Option<Worker> {
-    RUNNING.get()
+    SESSION.get()?.running.get()
 }
 
 /// Notes which worker's code runs from now on.
 pub fn set_running(worker: Option<Worker>) {
-    RUNNING.set(worker);
-    KILLS.set(0);
+    current().running.set(worker);
+    current().kills.set(0);
 }
 
 /// Connects the session to the caller that waits for it.
 pub fn set_signals(signals: Arc<Signals>) {
-    SIGNALS.set(signals);
+    current().signals.replace(signals);
 }
 
 /// The execution of this OS thread.
 pub fn with<T>(work: impl FnOnce(&mut Execution) -> T) -> T {
-    EXECUTION.with_borrow_mut(work)
+    work(&mut current().execution.borrow_mut())
 }
 
 /// Touches of one instruction.
@@ -118,16 +143,19 @@ pub fn instruction<'a>(
     frame: Frame<'a>,
     site: impl Fn() -> Site,
 ) -> Result<()> {
-    let Some(worker) = running() else { return Ok(()) };
+    let session = current();
+    let Some(worker) = session.running.get() else { return Ok(()) };
     loop {
         let mut touches = Touches(SmallVec::new());
         observe(instruction, code, frame, &mut touches);
         if touches.0.is_empty() {
             return Ok(());
         }
-        let turn = EXECUTION.with(|cell| {
+        let turn = (|| {
             // Taken already: a finaliser runs while the tables are in use.
-            let Ok(mut execution) = cell.try_borrow_mut() else { return Some(Turn::Go) };
+            let Ok(mut execution) = session.execution.try_borrow_mut() else {
+                return Some(Turn::Go);
+            };
             let execution = &mut *execution;
             if execution.workers[worker as usize].killed {
                 return None;
@@ -142,10 +170,10 @@ pub fn instruction<'a>(
                 note_values(execution, &touches.0);
             }
             Some(turn)
-        });
+        })();
         match turn {
             Some(Turn::Go) => {
-                if EVENTS.replace(EVENTS.get().wrapping_add(1)) % 1024 == 0 {
+                if session.events.replace(session.events.get().wrapping_add(1)) % 1024 == 0 {
                     poll_signals();
                 }
                 return Ok(());
@@ -165,28 +193,30 @@ fn note_values(execution: &mut Execution, touches: &[Touch<'_>]) {
 
 /// A killed worker may clean up; one that goes on and on is raised at again.
 fn tolerate_or_kill() -> Result<()> {
-    EVENTS.set(EVENTS.get() + 1);
-    if EVENTS.get() % 4096 == 0 { Err(kill()) } else { Ok(()) }
+    let events = current().events.get() + 1;
+    current().events.set(events);
+    if events % 4096 == 0 { Err(kill()) } else { Ok(()) }
 }
 
 /// Gives the turn away, until the worker is resumed.
 pub fn give_turn_away() -> Result<()> {
     let Some(worker) = running() else { return Ok(()) };
-    fiber::suspend();
+    seat::suspend();
     if with(|execution| execution.workers[worker as usize].killed) { Err(kill()) } else { Ok(()) }
 }
 
 /// Raises the exception that unwinds an abandoned worker.
 fn kill() -> Raised {
-    KILLS.set(KILLS.get() + 1);
-    if KILLS.get() > MOST_KILLS {
+    let kills = current().kills.get() + 1;
+    current().kills.set(kills);
+    if kills > MOST_KILLS {
         // It swallows every exception: leave it where it is, for good.
         with(|execution| {
             if let Some(worker) = execution.current() {
                 execution.finish(worker);
             }
         });
-        fiber::suspend();
+        seat::suspend();
     }
     match running() {
         // `threading` reports every exception that ends a thread but this one.
@@ -201,8 +231,7 @@ fn kill() -> Raised {
 pub fn is_bookkeeping() -> bool {
     for (code, _) in crate::interp::frame::stack() {
         let Some(table) = code.table() else { return false };
-        let role =
-            ROLES.with_borrow_mut(|roles| *roles.entry(table.id).or_insert_with(|| Role::of(code)));
+        let role = *current().roles.borrow_mut().entry(table.id).or_insert_with(|| Role::of(code));
         match role {
             Role::Bookkeeping => return true,
             Role::Other => return false,
@@ -412,18 +441,13 @@ fn caller(what: &'static str) -> Site {
 
 /// Called at each turn and every so many events: has the caller asked to stop?
 pub fn poll_signals() {
-    SIGNALS.with_borrow(|signals| {
-        signals.progress.fetch_add(1, Ordering::Relaxed);
-        if let Some(cut) = signals.asked() {
-            with(|execution| {
-                execution.cut.get_or_insert(cut);
-            });
-        }
-    });
-}
-
-thread_local! {
-    static FILES: RefCell<Files> = RefCell::default();
+    let signals = current().signals.borrow();
+    signals.progress.fetch_add(1, Ordering::Relaxed);
+    if let Some(cut) = signals.asked() {
+        with(|execution| {
+            execution.cut.get_or_insert(cut);
+        });
+    }
 }
 
 /// Which files are traced.
@@ -458,8 +482,8 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
 
 /// Selects the files to trace from now on.
 pub fn select_files(files: Files) {
-    if FILES.with_borrow(|now| *now != files) {
-        FILES.set(files);
+    if *current().files.borrow() != files {
+        current().files.replace(files);
         crate::interp::tracer::new_selection();
     }
 }
@@ -470,5 +494,5 @@ pub fn is_traced(code: Code<'_>) -> bool {
     if name.starts_with("<frozen") || name == "<__array_function__ internals>" {
         return false;
     }
-    FILES.with_borrow(|files| files.is_traced(&name))
+    current().files.borrow().is_traced(&name)
 }

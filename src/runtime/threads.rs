@@ -1,8 +1,6 @@
 //! Threads that workers start: they become workers of the same execution. Start
 //! and join order events and cause no further executions by themselves.
 
-use std::cell::RefCell;
-
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
@@ -27,8 +25,9 @@ pub struct Task {
     pub daemon: bool,
 }
 
+/// The threads that workers have started.
 #[derive(Default)]
-struct Children {
+pub struct Children {
     /// The index of the n-th thread that a worker starts, for all executions.
     numbers: FxHashMap<(Worker, u32), Worker>,
     next: Worker,
@@ -41,21 +40,21 @@ struct Children {
     handles: FxHashMap<usize, (Worker, Owned)>,
 }
 
-thread_local! {
-    static CHILDREN: RefCell<Children> = RefCell::default();
+fn with<T>(work: impl FnOnce(&mut Children) -> T) -> T {
+    work(&mut session::current().children.borrow_mut())
 }
 
 /// A new exploration with so many workers of its own.
 pub fn begin_exploration(workers: usize) {
     let own = workers as Worker;
-    CHILDREN.set(Children { next: own, own, ..Children::default() });
+    with(|children| *children = Children { next: own, own, ..Children::default() });
 }
 
 /// A new execution. What the last one has left is handed out, to be dropped
 /// where finalisers may run.
 #[must_use]
 pub fn begin_execution() -> (Vec<Task>, Vec<Owned>) {
-    CHILDREN.with_borrow_mut(|children| {
+    with(|children| {
         children.started.clear();
         let handles = children.handles.drain().map(|(_, (_, handle))| handle).collect();
         (children.tasks.drain().map(|(_, task)| task).collect(), handles)
@@ -67,7 +66,7 @@ pub fn start(task: Task) -> Result<Worker> {
     let Some(parent) = session::running() else {
         return Err(error::runtime_error("can't start new thread"));
     };
-    let child = CHILDREN.with_borrow_mut(|children| {
+    let child = with(|children| {
         let nth = children.started.entry(parent).or_default();
         let key = (parent, *nth);
         *nth += 1;
@@ -83,7 +82,7 @@ pub fn start(task: Task) -> Result<Worker> {
     if let Some(handle) = &task.handle {
         register(handle.borrow(), child);
     }
-    CHILDREN.with_borrow_mut(|children| children.tasks.insert(child, task));
+    with(|children| children.tasks.insert(child, task));
     session::with(|execution| execution.send_off(child));
     session::give_turn_away()?;
     Ok(child)
@@ -92,24 +91,23 @@ pub fn start(task: Task) -> Result<Worker> {
 /// This object is what `worker` is joined through.
 pub fn register(handle: Obj<'_>, worker: Worker) {
     let kept = (worker, handle.own());
-    let old = CHILDREN.with_borrow_mut(|c| c.handles.insert(handle.address(), kept));
+    let old = with(|c| c.handles.insert(handle.address(), kept));
     drop(old);
 }
 
 /// What a started worker is to run.
 pub fn task(worker: Worker) -> Option<Task> {
-    CHILDREN.with_borrow_mut(|children| children.tasks.remove(&worker))
+    with(|children| children.tasks.remove(&worker))
 }
 
 /// Was this worker started as a thread by another one?
 pub fn is_thread(worker: Worker) -> bool {
-    CHILDREN.with_borrow(|children| worker >= children.own)
+    with(|children| worker >= children.own)
 }
 
 /// The worker that this handle joins.
 pub fn by_handle(handle: Obj<'_>) -> Option<Worker> {
-    CHILDREN
-        .with_borrow(|children| children.handles.get(&handle.address()).map(|(worker, _)| *worker))
+    with(|children| children.handles.get(&handle.address()).map(|(worker, _)| *worker))
 }
 
 /// The location that a thread's end writes and `is_alive` reads.

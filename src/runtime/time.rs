@@ -2,6 +2,7 @@
 //! earliest deadline when nobody can. Nothing really sleeps.
 
 use std::cell::Cell;
+use std::sync::LazyLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::execution::Accesses;
@@ -18,7 +19,7 @@ pub enum Clock {
     Monotonic,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Epoch {
     wall: f64,
     monotonic: f64,
@@ -26,10 +27,11 @@ struct Epoch {
     shown: bool,
 }
 
-thread_local! {
-    static EPOCH: Cell<Epoch> =
-        const { Cell::new(Epoch { wall: 0.0, monotonic: 0.0, shown: false }) };
-    static READINGS: Cell<u64> = const { Cell::new(0) };
+/// What clocks show in an exploration.
+#[derive(Default)]
+pub struct Readings {
+    epoch: Cell<Epoch>,
+    count: Cell<u64>,
 }
 
 /// Each reading moves the reader's clock on by so many seconds, so that a loop
@@ -39,25 +41,26 @@ const TICK: f64 = 1e-6;
 /// A new exploration: its time begins now. `shown`: do readings follow it?
 pub fn begin_exploration(shown: bool) {
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
-    thread_local!(static START: Instant = Instant::now());
-    let monotonic = 1000.0 + START.with(Instant::elapsed).as_secs_f64();
-    EPOCH.set(Epoch { wall, monotonic, shown });
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let monotonic = 1000.0 + START.elapsed().as_secs_f64();
+    session::current().time.epoch.set(Epoch { wall, monotonic, shown });
 }
 
 /// A new execution: the same time again.
 pub fn begin_execution() {
-    READINGS.set(0);
+    session::current().time.count.set(0);
 }
 
 /// The virtual reading for the worker that runs; `None` where the real one is
 /// to be given.
 pub fn read(clock: Clock) -> Option<f64> {
-    let epoch = EPOCH.get();
+    let Readings { epoch, count } = &session::current().time;
+    let epoch = epoch.get();
     if !epoch.shown || session::running().is_none() {
         return None;
     }
-    READINGS.set(READINGS.get() + 1);
-    let passed = session::with(|execution| execution.clock) + READINGS.get() as f64 * TICK;
+    count.set(count.get() + 1);
+    let passed = session::with(|execution| execution.clock) + count.get() as f64 * TICK;
     Some(passed + if clock == Clock::Wall { epoch.wall } else { epoch.monotonic })
 }
 
