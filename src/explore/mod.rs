@@ -1,11 +1,15 @@
 //! The loop: strategy → plan → execution → verdict → strategy, whatever it is
 //! that executes.
 
+mod cost;
 mod estimate;
+mod minimise;
 
 use std::time::{Duration, Instant};
 
+pub use cost::Cost;
 pub use estimate::{Estimate, Estimator, Sizes};
+pub use minimise::{Budget, Minimised, minimise};
 
 use crate::strategy::{Plan, Segment, Strategy};
 use crate::trace::{Trace, Worker};

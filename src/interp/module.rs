@@ -226,6 +226,7 @@ fn tell(outcome: Outcome) -> Result<Value> {
                 ("executions", Value::Int(outcome.executions as i64)),
                 ("events", Value::Int(outcome.events as i64)),
                 ("sleep_set_blocked", Value::Int(outcome.redundant as i64)),
+                ("minimising", Value::Int(outcome.minimising as i64)),
                 ("restarts", Value::Int(outcome.restarts.into())),
                 ("estimated_total", Value::maybe(outcome.estimate, |e| Value::Float(e.total))),
                 ("estimated_low", Value::maybe(outcome.estimate, |e| Value::Float(e.low))),

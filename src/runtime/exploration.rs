@@ -15,7 +15,7 @@ use super::execution::{Cut, Next, Site};
 use super::session::{self, Files, Signals};
 use super::{threads, time};
 use crate::dpor::Dpor;
-use crate::explore::{self as exploration, End, Estimate, Limits, Progress};
+use crate::explore::{self as exploration, Budget, End, Estimate, Limits, Progress};
 use crate::interp::call::call;
 use crate::interp::code;
 use crate::interp::error::{self, Raised};
@@ -25,7 +25,7 @@ use crate::interp::seat::{Carrier, Seat};
 use crate::interp::thread_state::{ThreadState, worker_identity};
 use crate::interp::{primitives, threads as known_threads, tracer};
 use crate::observe::location::Field;
-use crate::strategy::{Plan, Replay, Strategy};
+use crate::strategy::{Plan, Replay, Segment, Strategy};
 use crate::trace::{Kind, Loc, Trace, Worker};
 
 /// What is explored, and within which limits.
@@ -83,6 +83,17 @@ pub enum Violation {
 }
 
 impl Violation {
+    /// Is this the same trouble?
+    fn is_like(&self, other: &Violation) -> bool {
+        use Violation::{Exception, InvariantError};
+        match (self, other) {
+            (Exception(_, one), Exception(_, two)) | (InvariantError(one), InvariantError(two)) => {
+                one.borrow().type_name() == two.borrow().type_name()
+            }
+            _ => self.name() == other.name(),
+        }
+    }
+
     /// Its name in what Python is told.
     pub fn name(&self) -> &'static str {
         match self {
@@ -163,6 +174,8 @@ pub struct Outcome {
     pub limit: Option<&'static str>,
     /// Why an execution could not be judged.
     pub inconclusive: Option<&'static str>,
+    /// Executions that it took to minimise the first failure.
+    pub minimising: u64,
     /// Replays of the first failure, and how many failed again.
     pub reproduced: (u32, u32),
     /// An exception of setup, to be raised again.
@@ -304,8 +317,14 @@ impl<'a> Explorer<'a> {
         };
         outcome.estimate = summary.estimate;
         outcome.orderings = self.orderings.len() as u64;
-        if self.outcome.failure.is_some() && self.outcome.raised.is_none() {
-            self.reproduce();
+        if let Some(mut failure) = self.outcome.failure.take() {
+            if self.outcome.raised.is_none() {
+                let kept = (self.outcome.events, self.outcome.diverged.take());
+                self.minimise(&mut failure);
+                self.reproduce(&mut failure);
+                (self.outcome.events, self.outcome.diverged) = kept;
+            }
+            self.outcome.failure = Some(failure);
         }
         self.outcome
     }
@@ -530,31 +549,72 @@ impl<'a> Explorer<'a> {
         }
     }
 
-    /// Replays the first failure, the first time with values.
-    fn reproduce(&mut self) {
-        let Some(mut failure) = self.outcome.failure.take() else { return };
+    /// Puts the simplest schedule that fails alike in place of the failing one.
+    fn minimise(&mut self, failure: &mut Failure) {
+        let schedule = exploration::segments(failure.schedule.iter().copied());
+        let mut again = Again { explorer: self, violation: &failure.violation };
+        let found = exploration::minimise(schedule, &mut again, MINIMISING);
+        let workers = |s: Segment| std::iter::repeat_n(s.worker, s.events as usize);
+        failure.schedule = found.schedule.into_iter().flat_map(workers).collect();
+        self.outcome.minimising = found.executions;
+    }
+
+    /// Replays the failure, the first time with values.
+    fn reproduce(&mut self, failure: &mut Failure) {
         let schedule = exploration::segments(failure.schedule.iter().copied());
         let mut replay = Replay::new(schedule.clone());
         let plan = Plan { segments: schedule, sleep: vec![] };
-        let kept = (self.outcome.events, self.outcome.diverged.take());
         for attempt in 0..self.job.reproductions.max(1) {
             session::with(|execution| execution.values = (attempt == 0).then(Vec::new));
             let verdict = self.execute(&plan, &mut replay);
-            let same = matches!(&verdict, Verdict::Fails(violation)
-                if violation.name() == failure.violation.name());
-            if attempt == 0 && same {
-                failure.events = told();
-            }
+            let same = match verdict {
+                Verdict::Fails(violation) if violation.is_like(&failure.violation) => {
+                    if attempt == 0 {
+                        failure.events = told();
+                        failure.violation = violation;
+                    }
+                    true
+                }
+                _ => false,
+            };
             if attempt < self.job.reproductions {
                 self.outcome.reproduced.0 += 1;
                 self.outcome.reproduced.1 += same as u32;
             }
-            drop(verdict);
             self.clean_up();
             session::with(|execution| execution.values = None);
         }
-        (self.outcome.events, self.outcome.diverged) = kept;
-        self.outcome.failure = Some(failure);
+    }
+}
+
+/// What may be spent on making a counterexample simpler.
+const MINIMISING: Budget = Budget { executions: 500, time: Duration::from_secs(1) };
+
+/// Executes plans to see whether they fail in a certain way.
+struct Again<'a, 'b> {
+    explorer: &'a mut Explorer<'b>,
+    violation: &'a Violation,
+}
+
+impl exploration::Runner for Again<'_, '_> {
+    fn run(
+        &mut self,
+        plan: &Plan,
+        strategy: &mut dyn Strategy,
+        trace: &mut Trace,
+    ) -> exploration::Verdict {
+        let verdict = match self.explorer.execute(plan, strategy) {
+            Verdict::Fails(violation) if violation.is_like(self.violation) => {
+                exploration::Verdict::Fail
+            }
+            Verdict::Fails(_) | Verdict::Holds | Verdict::Cut(Cut::Redundant) => {
+                exploration::Verdict::Pass
+            }
+            Verdict::Cut(_) | Verdict::Broken(_) => exploration::Verdict::Inconclusive,
+        };
+        session::with(|execution| std::mem::swap(&mut execution.trace, trace));
+        self.explorer.clean_up();
+        verdict
     }
 }
 
