@@ -39,6 +39,7 @@ class Options:
     total_timeout: float | None = None
     clock: str = "virtual"
     carrier: str | None = None
+    max_timeouts: int = 3
     trace_packages: Sequence[str] = ()
     on_progress: Callable[[Progress], object] | None = None
 
@@ -48,8 +49,9 @@ class Options:
         _check_seconds("timeout_per_run", self.timeout_per_run)
         _check_seconds("deadlock_timeout", self.deadlock_timeout)
         _check_seconds("total_timeout", self.total_timeout, optional=True)
-        if self.clock not in ("virtual", "real"):
-            raise ValueError(f"clock must be 'virtual' or 'real', not {self.clock!r}")
+        _check_int("max_timeouts", self.max_timeouts, 1)
+        if self.clock not in ("virtual", "real", "explored"):
+            raise ValueError(f"clock must be 'virtual', 'real' or 'explored', not {self.clock!r}")
         if self.carrier not in (None, *CARRIERS):
             raise ValueError(f"carrier must be 'fibers', 'threads' or None, not {self.carrier!r}")
         packages = self.trace_packages
@@ -150,7 +152,9 @@ def explore(
             ``max_attempts`` (200), ``seed`` (None: a random one, told in the result) and
             ``"pct"`` also ``depth`` (3) in place of ``max_executions`` and
             ``preemption_bound``. All take ``clock``: ``"virtual"`` (time stands still while a
-            worker can run) or ``"real"`` (readings are left alone), ``carrier``: ``"fibers"`` or
+            worker can run), ``"real"`` (the same, and readings are left alone) or ``"explored"``
+            (a sleep or a timeout may end between any two steps of others; of each worker the
+            first ``max_timeouts`` (3) in an execution), ``carrier``: ``"fibers"`` or
             ``"threads"`` (see `frontrun.dpor.explore_dpor`), ``trace_packages``: patterns of
             dotted module names (``"pkg.*"``, as in `fnmatch`) of installed packages and of the
             standard library that are traced like the user's own files, and ``on_progress``: called

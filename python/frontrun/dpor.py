@@ -27,6 +27,8 @@ def explore_dpor(
     reproduce_on_failure: int = 10,
     total_timeout: float | None = None,
     *,
+    clock: str = "virtual",
+    max_timeouts: int = 3,
     trace_packages: Sequence[str] = (),
     carrier: str | None = None,
 ) -> InterleavingResult:
@@ -50,6 +52,11 @@ def explore_dpor(
         deadlock_timeout: Seconds that a worker may take between two scheduling points.
         reproduce_on_failure: How often the counterexample is replayed.
         total_timeout: Seconds after which the whole exploration ends; None for no limit.
+        clock: ``"virtual"``: time stands still while a worker can run; ``"real"``: the same,
+            and readings of clocks are left alone; ``"explored"``: a sleep or a timeout may
+            end between any two steps of other workers.
+        max_timeouts: With ``clock="explored"``, so many waits of each worker may end early
+            in one execution; further ones end when nobody can run.
         trace_packages: Patterns of module names (``"pkg.*"``) outside the user's own files
             that are traced as well.
         carrier: What workers run on: ``"fibers"`` or ``"threads"`` of the operating system,
@@ -73,6 +80,8 @@ def explore_dpor(
         deadlock_timeout=deadlock_timeout,
         reproduce_on_failure=reproduce_on_failure,
         total_timeout=total_timeout,
+        clock=clock,
+        max_timeouts=max_timeouts,
         trace_packages=trace_packages,
         carrier=carrier,
     )

@@ -18,6 +18,7 @@ use crate::runtime::exploration::{
     self, Blocked, Divergence, Failure, Job, Outcome, Search, Told, Violation,
 };
 use crate::runtime::session::{Files, Signals};
+use crate::runtime::time::Mode;
 use crate::strategy::{Pct, Pos, Surw, Walk};
 use crate::trace::Kind;
 
@@ -112,7 +113,13 @@ fn explore_alone(
         run_time: options.seconds("timeout_per_run")?.unwrap_or(Duration::from_secs(5)),
         total_time: options.seconds("total_timeout")?,
         stop_on_first: options.truth("stop_on_first")?,
-        virtual_clock: options.get("clock").and_then(Obj::as_str).as_deref() != Some("real"),
+        time: match options.get("clock").and_then(Obj::as_str).as_deref() {
+            Some("real") => Mode::Real,
+            Some("explored") => {
+                Mode::Explored { timeouts: options.number("max_timeouts").unwrap_or(0) as u32 }
+            }
+            _ => Mode::Virtual,
+        },
         on_progress: options.get("on_progress").map(Obj::own),
         reproductions: options.number("reproduce_on_failure").unwrap_or(0) as u32,
     };

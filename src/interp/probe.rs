@@ -147,6 +147,7 @@ fn tell_touch(touch: &Touch<'_>) -> Value {
         Field::Structure => ("structure", Value::None),
         Field::Order => ("order", Value::None),
         Field::Unknown => ("unknown", Value::None),
+        Field::Clock(_) => ("clock", Value::None),
         Field::Whole => ("whole", Value::maybe(touch.label, Value::from)),
     };
     let value = Value::maybe(touch.value, Value::from);

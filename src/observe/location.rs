@@ -21,6 +21,8 @@ pub enum Field {
     /// All keys whose equality is somebody's code: written where such a key is
     /// stored, read by lookups that fail.
     Unknown,
+    /// The clock, as far as some workers move it; it is not a part of any object.
+    Clock(u16),
     /// The object as a whole: a closure cell, a lock, the state of an iterator.
     Whole,
 }

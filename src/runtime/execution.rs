@@ -54,8 +54,10 @@ pub struct Slot {
     pub deadline: Option<f64>,
     /// Its wait has timed out, and it has not noticed yet.
     pub timed_out: bool,
-    /// It waits for nothing but its deadline.
-    pub sleeping: bool,
+    /// Its wait may time out whenever it is chosen, although others can run.
+    pub open: bool,
+    /// How many of its waits have timed out.
+    pub timeouts: u32,
     /// The execution may end without it.
     pub daemon: bool,
     /// It shall end as soon as it can.
@@ -70,7 +72,8 @@ impl Slot {
             site: Site { code: u32::MAX, offset: 0, what: "start" },
             deadline: None,
             timed_out: false,
-            sleeping: false,
+            open: false,
+            timeouts: 0,
             daemon: false,
             killed: false,
         }
@@ -142,6 +145,9 @@ pub struct Execution {
     pub resources: FxHashMap<Loc, Resource>,
     /// Virtual time in seconds since the execution began.
     pub clock: f64,
+    /// So many waits of each worker may time out whenever they are chosen; further
+    /// ones only when nobody can run.
+    pub open_waits: u32,
     /// Set when the execution is to be given up.
     pub cut: Option<Cut>,
     /// Index of the first event where it could not follow its plan.
@@ -179,6 +185,7 @@ impl Execution {
             locations: Locations::default(),
             resources: FxHashMap::default(),
             clock: 0.0,
+            open_waits: 0,
             cut: None,
             diverged: None,
             max_events: usize::MAX,
@@ -235,6 +242,23 @@ impl Execution {
         self.errand = Some(Errand { child, parent, budget: self.budget, begun: false });
     }
 
+    /// The running worker begins a wait that ends so many virtual seconds from now.
+    /// May it time out whenever it is chosen?
+    pub fn begin_wait(&mut self, timeout: f64) -> bool {
+        let Some(current) = self.current else { return false };
+        let slot = &mut self.workers[current as usize];
+        slot.deadline = Some(self.clock + timeout);
+        slot.open = slot.timeouts < self.open_waits;
+        slot.open
+    }
+
+    /// The wait of a worker is over: it goes on, and does not time out any more.
+    pub fn end_wait(&mut self, worker: Worker) {
+        let slot = &mut self.workers[worker as usize];
+        slot.deadline = None;
+        slot.open = false;
+    }
+
     /// Who runs.
     pub fn current(&self) -> Option<Worker> {
         self.current
@@ -244,8 +268,7 @@ impl Execution {
     /// [`Turn::Go`] the event is recorded and the worker does it now.
     #[inline]
     pub fn before_event(&mut self, accesses: &[Access], site: Site) -> Turn {
-        let waits = accesses.is_empty();
-        if self.budget > 0 && !waits && self.cut.is_none() && self.is_possible(accesses) {
+        if self.budget > 0 && self.cut.is_none() && self.is_possible(accesses) {
             self.budget -= 1;
             self.record(accesses, site);
             return Turn::Go;
@@ -307,12 +330,18 @@ impl Execution {
 
     /// Can an event with these accesses happen now?
     #[inline]
-    fn is_possible(&self, accesses: &[Access]) -> bool {
+    pub fn is_possible(&self, accesses: &[Access]) -> bool {
         accesses.iter().all(|access| match access.kind {
             Kind::Acquire => self.resources.get(&access.loc).is_none_or(|r| r.tokens > 0),
-            Kind::Join => self.workers.get(access.loc as usize).is_none_or(Slot::is_over),
+            Kind::Join => self.is_over(access.loc as Worker),
+            Kind::Advance => false,
             _ => true,
         })
+    }
+
+    /// Will this worker do nothing more?
+    pub fn is_over(&self, worker: Worker) -> bool {
+        self.workers.get(worker as usize).is_none_or(Slot::is_over)
     }
 
     /// Can this worker run?
@@ -320,9 +349,14 @@ impl Execution {
         let slot = &self.workers[worker as usize];
         match slot.status {
             Status::New => true,
-            Status::Paused => slot.timed_out || !slot.sleeping && self.is_possible(&slot.pending),
+            Status::Paused => slot.timed_out || slot.open || self.is_possible(&slot.pending),
             Status::Done | Status::Absent => false,
         }
+    }
+
+    /// Can it run only by timing out?
+    fn would_time_out(&self, slot: &Slot) -> bool {
+        slot.open && !slot.timed_out && !self.is_possible(&slot.pending)
     }
 
     fn is_asleep(&self, worker: Worker) -> bool {
@@ -391,10 +425,13 @@ impl Execution {
         if self.chooses {
             return self.next_by_choice(strategy);
         }
-        let able = |this: &Self, worker| this.is_enabled(worker) && !this.is_asleep(worker);
-        let count = self.workers.len() as Worker;
-        let stays = self.current.filter(|worker| able(self, *worker));
-        match stays.or_else(|| (0..count).find(|worker| able(self, *worker))) {
+        let able = |worker: &Worker| self.is_enabled(*worker) && !self.is_asleep(*worker);
+        let goes_on =
+            |worker: &Worker| able(worker) && !self.would_time_out(&self.workers[*worker as usize]);
+        let all = || 0..self.workers.len() as Worker;
+        let stays = self.current.filter(goes_on);
+        let first = stays.or_else(|| all().find(goes_on));
+        match first.or_else(|| self.earliest(all().filter(able))) {
             Some(worker) => {
                 let budget = if self.sleepers.is_empty() { u32::MAX } else { 1 };
                 self.run(worker, budget)
@@ -432,11 +469,7 @@ impl Execution {
             self.cut = Some(Cut::Daemons);
             return Next::End;
         }
-        let waiting = self.workers.iter().enumerate().filter(|(_, slot)| !slot.is_over());
-        let earliest = waiting
-            .filter_map(|(index, slot)| Some((slot.deadline?, index as Worker)))
-            .min_by(|a, b| a.0.total_cmp(&b.0));
-        if let Some((_, worker)) = earliest {
+        if let Some(worker) = self.earliest(0..self.workers.len() as Worker) {
             self.time_out(worker);
             let budget = if self.chooses || !self.sleepers.is_empty() { 1 } else { u32::MAX };
             return self.run(worker, budget);
@@ -446,12 +479,23 @@ impl Execution {
         self.next_to_kill()
     }
 
-    /// Lets the time jump to the deadline of this worker, if it has one.
+    /// Whose wait of these ends first.
+    fn earliest(&self, workers: impl Iterator<Item = Worker>) -> Option<Worker> {
+        let waits = workers.filter_map(|worker| {
+            let slot = &self.workers[worker as usize];
+            slot.deadline.filter(|_| !slot.is_over()).map(|deadline| (deadline, worker))
+        });
+        waits.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, worker)| worker)
+    }
+
+    /// Lets the wait of this worker time out, if it has a deadline.
     fn time_out(&mut self, worker: Worker) -> bool {
         let slot = &mut self.workers[worker as usize];
         let Some(deadline) = slot.deadline else { return false };
-        self.clock = self.clock.max(deadline);
         slot.timed_out = true;
+        if !slot.open {
+            self.clock = self.clock.max(deadline);
+        }
         true
     }
 
@@ -465,6 +509,9 @@ impl Execution {
     }
 
     fn run(&mut self, worker: Worker, budget: u32) -> Next {
+        if self.would_time_out(&self.workers[worker as usize]) {
+            self.time_out(worker);
+        }
         self.current = Some(worker);
         self.budget = budget;
         Next::Run(worker)

@@ -52,8 +52,8 @@ pub struct Job {
     pub stop_on_first: bool,
     /// How often the first failure is replayed.
     pub reproductions: u32,
-    /// Do clocks show virtual time?
-    pub virtual_clock: bool,
+    /// What time is to the workers.
+    pub time: time::Mode,
     /// Called now and then: executions, estimate, seconds, failures.
     pub on_progress: Option<Owned>,
 }
@@ -233,7 +233,7 @@ pub fn explore(job: &Job, search: &mut Search, lent: &Lent, signals: &Arc<Signal
     session::select_files(job.files.clone());
     primitives::stand_for(lent.identity());
     threads::begin_exploration(job.workers.len());
-    time::begin_exploration(job.virtual_clock);
+    time::begin_exploration(job.time);
     let mut outcome = Outcome::default();
     match primitives::intercept().and_then(|()| tracer::start()) {
         Ok(()) => loop {
@@ -751,9 +751,10 @@ fn told() -> Vec<Told> {
                 ToldAccess {
                     kind: access.kind,
                     loc: access.loc,
-                    type_name: place.map_or_else(String::new, |p| {
-                        let what = p.object.borrow();
-                        if global { "global".into() } else { what.type_name() }
+                    type_name: place.map_or_else(String::new, |p| match p.field {
+                        Field::Clock(_) => "clock".into(),
+                        _ if global => "global".into(),
+                        _ => p.object.borrow().type_name(),
                     }),
                     field: place.map_or_else(String::new, |p| {
                         let label = p.label.as_ref().map(Owned::borrow);
@@ -779,6 +780,7 @@ fn field_text(object: Obj<'_>, field: Field, label: Option<Obj<'_>>, global: boo
         },
         Field::Index(index) => format!("[{index}]"),
         Field::Structure | Field::Order | Field::Unknown => "<structure>".into(),
+        Field::Clock(_) => "time".into(),
         Field::Whole => label.and_then(Obj::as_str).unwrap_or_default(),
     }
 }

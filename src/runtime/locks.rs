@@ -2,6 +2,7 @@
 //! wants a held lock is disabled, it never spins.
 
 use super::execution::{Accesses, Execution};
+use super::time::Wait;
 use super::{session, threads};
 use crate::interp::error::Result;
 use crate::interp::object::{Obj, Owned};
@@ -57,16 +58,16 @@ pub fn acquire(
             return Ok(got);
         }
     }
-    let waits = session::begin_wait(blocking, timeout);
+    let wait = Wait::begin(blocking, timeout);
     loop {
         let located = |execution: &mut Execution| locate(execution, kind, lock);
-        if !session::take_token(kind.acquire(), waits, located)? {
+        if !session::take_token(kind.acquire(), wait, located)? {
             return Ok(false);
         }
         if primitives::try_acquire(kind, lock)? {
             return Ok(true);
         }
-        if !waits {
+        if wait == Wait::No {
             return Ok(false);
         }
         // Somebody who is not a worker holds it after all.

@@ -3,6 +3,7 @@
 
 use super::execution::Execution;
 use super::session;
+use super::time::Wait;
 use crate::interp::error::Result;
 use crate::interp::object::Obj;
 use crate::interp::primitives::queues;
@@ -19,8 +20,8 @@ pub fn take(queue: Obj<'_>, block: bool, timeout: Option<f64>) -> Result<bool> {
     if session::is_killed() && queues::len(queue) > 0 {
         return Ok(true);
     }
-    let waits = session::begin_wait(block, timeout);
-    session::take_token("queue.get", waits, |execution| locate(execution, queue))
+    let wait = Wait::begin(block, timeout);
+    session::take_token("queue.get", wait, |execution| locate(execution, queue))
 }
 
 /// Is about to put an item in.

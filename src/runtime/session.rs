@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use smallvec::SmallVec;
 
 use super::execution::{Accesses, Cut, Execution, Resource, Site, Turn};
+use super::time::Wait;
 use crate::interp::code::{self, Code, Instruction};
 use crate::interp::error::{self, Raised, Result};
 use crate::interp::frame::Frame;
@@ -295,14 +296,15 @@ pub fn step(
             if slot.killed {
                 return None;
             }
-            if std::mem::take(&mut slot.timed_out) {
-                slot.deadline = None;
+            let timed_out = std::mem::take(&mut slot.timed_out);
+            let now = accesses(execution);
+            if timed_out && !execution.is_possible(&now) {
+                execution.end_wait(worker);
                 return Some((Turn::Go, true));
             }
-            let now = accesses(execution);
             let turn = execution.before_event(&now, site);
             if turn == Turn::Go {
-                execution.workers[worker as usize].deadline = None;
+                execution.end_wait(worker);
                 if let Some(values) = &mut execution.values {
                     values.extend(now.iter().map(|_| None));
                 }
@@ -324,26 +326,6 @@ pub fn record(what: &'static str, accesses: &[Access]) {
         execution.record_unasked(accesses, site);
         if let Some(values) = &mut execution.values {
             values.extend(accesses.iter().map(|_| None));
-        }
-    });
-}
-
-/// The wait of the running worker, which it begins now, ends so many virtual
-/// seconds from now.
-pub fn set_deadline(timeout: f64) {
-    with(|execution| {
-        let deadline = execution.clock + timeout;
-        if let Some(current) = execution.current() {
-            execution.workers[current as usize].deadline = Some(deadline);
-        }
-    });
-}
-
-/// The running worker waits for nothing but its deadline.
-pub fn set_sleeping(sleeping: bool) {
-    with(|execution| {
-        if let Some(current) = execution.current() {
-            execution.workers[current as usize].sleeping = sleeping;
         }
     });
 }
@@ -383,38 +365,30 @@ pub fn resource(execution: &mut Execution, loc: Loc, tokens: impl FnOnce() -> u3
     }
 }
 
-/// The running worker is about to take a token. Does it wait for one? If it does,
-/// its wait may end after so many virtual seconds.
-pub fn begin_wait(blocking: bool, timeout: Option<f64>) -> bool {
-    let waits = blocking && timeout != Some(0.0);
-    if let (true, Some(timeout)) = (waits, timeout) {
-        set_deadline(timeout);
-    }
-    waits
-}
-
 /// The step that takes a token of the resource that `locate` finds. False: there
 /// was none, or not in time.
 pub fn take_token(
     what: &'static str,
-    waits: bool,
+    wait: Wait,
     locate: impl Fn(&mut Execution) -> Loc,
 ) -> Result<bool> {
     let mut can = true;
     let timed_out = step(what, |execution| {
         let loc = locate(execution);
-        can = waits || execution.resources[&loc].tokens > 0;
-        let kind = match (waits, can) {
-            (true, _) => Kind::Acquire,
-            (false, true) => Kind::TryAcquire,
-            (false, false) => Kind::Miss,
+        let free = execution.resources[&loc].tokens > 0;
+        can = free || wait != Wait::No;
+        let kind = match wait {
+            Wait::No if !free => Kind::Miss,
+            Wait::No => Kind::TryAcquire,
+            // One that can be had now is had: it is disabled only as long as it waits.
+            Wait::Open(_) if free => Kind::TryAcquire,
+            _ => Kind::Acquire,
         };
-        access(loc, kind)
+        wait.accesses(execution, Some(Access { loc, kind }), true)
     })?;
     if timed_out {
         let loc = with(|execution| locate(execution));
-        let both = [Access { loc: 0, kind: Kind::Advance }, Access { loc, kind: Kind::Miss }];
-        record(what, &both);
+        wait.time_out(what, Some(Access { loc, kind: Kind::Miss }));
     }
     Ok(can && !timed_out)
 }

@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 
 use super::execution::{Accesses, Status};
 use super::session;
+use super::time::Wait;
 use crate::interp::error::{self, Result};
 use crate::interp::object::{Obj, Owned};
 use crate::observe::location::Field;
@@ -150,16 +151,15 @@ pub fn join(worker: Worker, handle: Obj<'_>, timeout: Option<f64>) -> Result<()>
     if timeout == Some(0.0) {
         return is_done(worker, handle).map(drop);
     }
-    if let Some(timeout) = timeout {
-        session::set_deadline(timeout);
-    }
-    let loc = worker.into();
-    let timed_out = session::step("thread.join", |_| {
-        SmallVec::from_slice(&[Access { loc, kind: Kind::Join }])
+    let wait = Wait::begin(true, timeout);
+    let alive = life(handle, Kind::Read)[0];
+    let timed_out = session::step("thread.join", |execution| match wait {
+        // Never disabled, so no join: it looks whether the thread has ended.
+        Wait::Open(_) => wait.accesses(execution, Some(alive), execution.is_over(worker)),
+        _ => session::access(worker.into(), Kind::Join),
     })?;
     if timed_out {
-        let read = life(handle, Kind::Read);
-        session::record("thread.join", &[Access { loc: 0, kind: Kind::Advance }, read[0]]);
+        wait.time_out("thread.join", Some(alive));
     }
     Ok(())
 }

@@ -1,14 +1,32 @@
 //! Virtual time: it stands still while anybody can run, and jumps to the
-//! earliest deadline when nobody can. Nothing really sleeps.
+//! earliest deadline when nobody can; or, where it is explored, a wait may time
+//! out whenever it is chosen. Nothing really sleeps.
 
 use std::cell::Cell;
 use std::sync::LazyLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use super::execution::Accesses;
+use super::execution::{Accesses, Execution};
 use super::session;
 use crate::interp::error::Result;
-use crate::trace::{Access, Kind};
+use crate::interp::object::Owned;
+use crate::observe::location::Field;
+use crate::trace::{Access, Kind, Worker};
+
+/// What time is to the workers of an exploration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Nobody really waits, and readings are left alone.
+    Real,
+    /// It passes when nobody can run.
+    Virtual,
+    /// It may pass at any moment: so many waits of each worker may time out although
+    /// others can run.
+    Explored {
+        /// A loop that waits again and again would go on for ever without a limit.
+        timeouts: u32,
+    },
+}
 
 /// Which clock is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +56,11 @@ pub struct Readings {
 /// that waits for time to pass comes to an end.
 const TICK: f64 = 1e-6;
 
-/// A new exploration: its time begins now. `shown`: do readings follow it?
-pub fn begin_exploration(shown: bool) {
+/// A new exploration: its time begins now.
+pub fn begin_exploration(mode: Mode) {
+    let shown = mode != Mode::Real;
+    let open_waits = if let Mode::Explored { timeouts } = mode { timeouts } else { 0 };
+    session::with(|execution| execution.open_waits = open_waits);
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     let monotonic = 1000.0 + START.elapsed().as_secs_f64();
@@ -53,15 +74,93 @@ pub fn begin_execution() {
 
 /// The virtual reading for the worker that runs; `None` where the real one is
 /// to be given.
-pub fn read(clock: Clock) -> Option<f64> {
+pub fn read(clock: Clock) -> Result<Option<f64>> {
     let Readings { epoch, count } = &session::current().time;
     let epoch = epoch.get();
     if !epoch.shown || session::running().is_none() {
-        return None;
+        return Ok(None);
+    }
+    if session::with(|execution| execution.open_waits) > 0 && !session::is_killed() {
+        session::step("time.time", |execution| {
+            (0..CLOCKS).map(|part| clock_part(execution, part, Kind::Read)).collect()
+        })?;
     }
     count.set(count.get() + 1);
     let passed = session::with(|execution| execution.clock) + count.get() as f64 * TICK;
-    Some(passed + if clock == Clock::Wall { epoch.wall } else { epoch.monotonic })
+    Ok(Some(passed + if clock == Clock::Wall { epoch.wall } else { epoch.monotonic }))
+}
+
+/// Time that passes is told from readings by location, and is the same whichever
+/// of two waits ends first: so that waits do not conflict with each other, each
+/// worker moves a part of the clock of its own (unless there are very many).
+const CLOCKS: u16 = 8;
+
+fn clock_part(execution: &mut Execution, worker: Worker, kind: Kind) -> Access {
+    let part = Field::Clock(worker % CLOCKS);
+    Access { loc: execution.locations.of(Owned::none().borrow(), part, None), kind }
+}
+
+/// How a step waits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Wait {
+    /// Not at all.
+    No,
+    /// As long as it takes.
+    ForGood,
+    /// Until nobody can run, and its deadline is the earliest.
+    Timed,
+    /// Until it is chosen, at any moment; then so many seconds have passed. It is
+    /// never disabled: with nothing to be had it times out.
+    Open(f64),
+}
+
+impl Wait {
+    /// The running worker is about to wait, for so many seconds at most.
+    pub fn begin(blocking: bool, timeout: Option<f64>) -> Wait {
+        match timeout {
+            _ if !blocking => Wait::No,
+            Some(0.0) => Wait::No,
+            None => Wait::ForGood,
+            Some(timeout) => match session::with(|execution| execution.begin_wait(timeout)) {
+                true => Wait::Open(timeout),
+                false => Wait::Timed,
+            },
+        }
+    }
+
+    /// The accesses of a step of the running worker that does `access` when its wait
+    /// is over. `can`: nothing but that access may keep it waiting.
+    pub fn accesses(
+        self,
+        execution: &mut Execution,
+        access: Option<Access>,
+        can: bool,
+    ) -> Accesses {
+        let mut accesses: Accesses = access.into_iter().collect();
+        let kind = if can { Kind::None } else { Kind::Advance };
+        match (self, execution.current()) {
+            (Wait::Open(_), Some(worker)) => accesses.push(clock_part(execution, worker, kind)),
+            _ if can => {}
+            _ => accesses.push(Access { loc: 0, kind }),
+        }
+        accesses
+    }
+
+    /// Records that the running worker's wait has timed out, and that it did `access`.
+    pub fn time_out(self, what: &'static str, access: Option<Access>) {
+        let mut accesses: Accesses = access.into_iter().collect();
+        session::with(|execution| {
+            let Some(worker) = execution.current() else { return };
+            execution.workers[worker as usize].timeouts += 1;
+            if let Wait::Open(seconds) = self {
+                execution.clock += seconds;
+                accesses.push(clock_part(execution, worker, Kind::Hit));
+            } else {
+                accesses.insert(0, Access { loc: 0, kind: Kind::Advance });
+            }
+        });
+        session::record(what, &accesses);
+    }
 }
 
 /// `time.sleep(duration)`.
@@ -69,12 +168,8 @@ pub fn sleep(duration: f64) -> Result<()> {
     if duration == 0.0 || session::is_killed() {
         return Ok(());
     }
-    session::set_deadline(duration);
-    session::set_sleeping(true);
-    let timed_out = session::step("time.sleep", |_| Accesses::new())?;
-    session::set_sleeping(false);
-    if timed_out {
-        session::record("time.sleep", &[Access { loc: 0, kind: Kind::Advance }]);
-    }
+    let wait = Wait::begin(true, Some(duration));
+    session::step("time.sleep", |execution| wait.accesses(execution, None, false))?;
+    wait.time_out("time.sleep", None);
     Ok(())
 }

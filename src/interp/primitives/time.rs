@@ -58,14 +58,14 @@ fn sleep(hook: &Hook, module: Obj<'_>, arguments: &Arguments<'_>) -> Result<Owne
 }
 
 fn read(hook: &Hook, module: Obj<'_>, clock: Clock) -> Result<Owned> {
-    match time::read(clock) {
+    match time::read(clock)? {
         Some(reading) => Owned::from_float(reading),
         None => hook.call(module, &[]),
     }
 }
 
 fn read_ns(hook: &Hook, module: Obj<'_>, clock: Clock) -> Result<Owned> {
-    match time::read(clock) {
+    match time::read(clock)? {
         Some(reading) => Value::Int((reading * 1e9) as i64).into_object(),
         None => hook.call(module, &[]),
     }
@@ -74,9 +74,10 @@ fn read_ns(hook: &Hook, module: Obj<'_>, clock: Clock) -> Result<Owned> {
 /// `datetime.now(tz=None)`.
 fn now(hook: &Hook, class: Obj<'_>, arguments: &Arguments<'_>) -> Result<Owned> {
     let zone = arguments.get(0, "tz").filter(|zone| !zone.is_none());
-    match (time::read(Clock::Wall), zone) {
+    let Some(zone) = zone else { return at(hook, class, arguments, c"fromtimestamp") };
+    match time::read(Clock::Wall)? {
         // SAFETY: a live class and zone, and a format that matches.
-        (Some(reading), Some(zone)) => unsafe {
+        Some(reading) => unsafe {
             error::check(ffi::PyObject_CallMethod(
                 class.as_ptr(),
                 c"fromtimestamp".as_ptr(),
@@ -85,8 +86,7 @@ fn now(hook: &Hook, class: Obj<'_>, arguments: &Arguments<'_>) -> Result<Owned> 
                 zone.as_ptr(),
             ))
         },
-        (Some(_), None) => at(hook, class, arguments, c"fromtimestamp"),
-        (None, _) => hook.pass_on(class, arguments),
+        None => hook.pass_on(class, arguments),
     }
 }
 
@@ -96,7 +96,7 @@ fn at(
     arguments: &Arguments<'_>,
     method: &std::ffi::CStr,
 ) -> Result<Owned> {
-    match time::read(Clock::Wall) {
+    match time::read(Clock::Wall)? {
         // SAFETY: a live class, and a format that matches.
         Some(reading) => unsafe {
             error::check(ffi::PyObject_CallMethod(
