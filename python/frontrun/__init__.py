@@ -4,15 +4,20 @@ result = frontrun.explore(Counter, Counter.increment, lambda c: c.value == 2, co
 result.assert_holds()
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from frontrun._exploration import explore, explore_random
-from frontrun.common import InterleavingResult, NothingObservedWarning, Progress, Schedule, Step
-
 if TYPE_CHECKING:
+    from frontrun._exploration import explore, explore_random
+    from frontrun._native import __version__
+    from frontrun.common import (
+        InterleavingResult,
+        NothingObservedWarning,
+        Progress,
+        Schedule,
+        Step,
+    )
     from frontrun.trace_markers import TraceExecutor
-
-__version__ = "0.1.0"
 
 __all__ = [
     "InterleavingResult",
@@ -21,15 +26,32 @@ __all__ = [
     "Schedule",
     "Step",
     "TraceExecutor",
+    "__version__",
     "explore",
     "explore_random",
 ]
 
+_HOMES = {
+    "InterleavingResult": "common",
+    "NothingObservedWarning": "common",
+    "Progress": "common",
+    "Schedule": "common",
+    "Step": "common",
+    "TraceExecutor": "trace_markers",
+    "__version__": "_native",
+    "explore": "_exploration",
+    "explore_random": "_exploration",
+}
+
 
 def __getattr__(name: str) -> object:
-    """Import what explorations do not need when it is asked for."""
-    if name == "TraceExecutor":
-        from frontrun.trace_markers import TraceExecutor
+    """Import what is asked for, when it is: the package alone costs next to nothing."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"frontrun.{home}"), name)
+    return value
 
-        return TraceExecutor
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

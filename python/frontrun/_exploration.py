@@ -6,13 +6,14 @@ import inspect
 import os
 import site
 import sysconfig
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any, TypeVar, cast
 
-from frontrun import _native
+from frontrun import _host, _native
 from frontrun.common import InterleavingResult, NothingObservedWarning, Progress
 
 State = TypeVar("State")
@@ -215,6 +216,9 @@ def explore_threads(
             raise TypeError(f"{name} must be callable, not {function!r}")
         if inspect.iscoroutinefunction(function):
             raise TypeError(f"{name} must be an ordinary function, not a coroutine function")
+    host, began = _host.current, time.monotonic()
+    if host is not None:
+        options = host.before(options)
     if isinstance(options, SampleOptions) and options.seed is None:
         options = replace(options, seed=int.from_bytes(os.urandom(4), "big"))
     native = {f.name: getattr(options, f.name) for f in fields(options)}
@@ -227,7 +231,10 @@ def explore_threads(
     if options.on_progress is not None:
         native["on_progress"] = _progress_teller(options.on_progress)
     told, place, stuck = _native.explore(setup, tuple(workers), invariant, native)
-    return _result(told, len(workers), options, place and f"worker {stuck} at {place}")
+    result = _result(told, len(workers), options, place and f"worker {stuck} at {place}")
+    if host is not None:
+        host.after(result, time.monotonic() - began)
+    return result
 
 
 def _default_carrier() -> str:

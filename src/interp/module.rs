@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, c_int, c_void};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use pyo3_ffi as ffi;
@@ -68,27 +69,32 @@ fn explore(arguments: &[Obj<'_>]) -> Result<Value> {
              nor run side by side in threads",
         ));
     }
-    let result = explore_alone(*setup, *workers, *invariant, Options(*options));
+    let result =
+        prepare().and_then(|()| explore_alone(*setup, *workers, *invariant, Options(*options)));
     BUSY.end();
     result
 }
 
 /// The process in which an exploration runs; 0 for none. A fork during one does
 /// not go on with it.
-struct Busy(std::sync::atomic::AtomicU32);
+struct Busy(AtomicU32);
 
 impl Busy {
     fn begin(&self) -> bool {
         let process = std::process::id();
-        self.0.swap(process, std::sync::atomic::Ordering::Acquire) != process
+        self.0.swap(process, Ordering::Acquire) != process
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire) == std::process::id()
     }
 
     fn end(&self) {
-        self.0.store(0, std::sync::atomic::Ordering::Release);
+        self.0.store(0, Ordering::Release);
     }
 }
 
-static BUSY: Busy = Busy(std::sync::atomic::AtomicU32::new(0));
+static BUSY: Busy = Busy(AtomicU32::new(0));
 
 fn explore_alone(
     setup: Obj<'_>,
@@ -151,7 +157,7 @@ fn explore_alone(
         }
     };
     let stuck_at = signals.stuck_at.lock().take();
-    let worker = signals.worker.load(std::sync::atomic::Ordering::Relaxed);
+    let worker = signals.worker.load(Ordering::Relaxed);
     match done {
         Some(Ok(told)) => Ok(Value::Tuple(vec![
             Value::Object(told),
@@ -348,8 +354,22 @@ fn depths(arguments: &[Obj<'_>]) -> Result<Value> {
     Ok(Value::List(depths.collect()))
 }
 
-/// `backend()`: what hooks the interpreter, and for which version this was built.
+/// `intercept(on)`: redirects the primitives that block, or restores them.
+fn intercept(arguments: &[Obj<'_>]) -> Result<Value> {
+    let on = arguments.first().map_or(Ok(true), |on| super::redirect::is_true(*on))?;
+    if on {
+        super::primitives::intercept()?;
+    } else if BUSY.is_set() {
+        return Err(error::runtime_error("an exploration runs, and needs the interception"));
+    } else {
+        super::primitives::restore();
+    }
+    Ok(Value::None)
+}
+
+/// `backend()`: what hooks the interpreter, and what is intercepted on it.
 fn backend(_arguments: &[Obj<'_>]) -> Result<Value> {
+    super::primitives::find()?;
     Ok(Value::Dict(vec![
         ("name", super::tracer::BACKEND.into()),
         (
@@ -375,6 +395,7 @@ fn listen(arguments: &[Obj<'_>]) -> Result<Value> {
     let [codes, callback, null] = arguments else {
         return Err(error::runtime_error("listen takes three arguments"));
     };
+    prepare()?;
     probe::start(*codes, *callback, *null)?;
     Ok(Value::None)
 }
@@ -453,6 +474,7 @@ functions! {
     unknown_calls: "unknown_calls() -> dict: how often functions of unknown effect were called.",
     unlisten: "unlisten(): ends what listen began.",
     trace_markers: "trace_markers(look, reached): reports the gates of this thread (3.11).",
+    intercept: "intercept(on): redirects the primitives that block, or restores them.",
     backend: "backend() -> dict: what hooks the interpreter.",
 }
 
@@ -491,10 +513,22 @@ fn set_up(module: Obj<'_>) -> Result<()> {
     }
     code::init()?;
     super::frame::check_layout()?;
-    super::types::init()?;
-    calls::init()?;
+    let version = Value::from(env!("CARGO_PKG_VERSION")).into_object()?;
+    add(module, c"__version__", version)?;
     let abandoned = error::init()?;
     add(module, c"Abandoned", abandoned)
+}
+
+/// Learns the types and functions of the standard library that the observer knows.
+/// It imports their modules, which a process that only imports frontrun is spared.
+fn prepare() -> Result<()> {
+    static PREPARED: AtomicBool = AtomicBool::new(false);
+    if !PREPARED.load(Ordering::Relaxed) {
+        super::types::init()?;
+        calls::init()?;
+        PREPARED.store(true, Ordering::Relaxed);
+    }
+    Ok(())
 }
 
 fn add(module: Obj<'_>, name: &CStr, value: Owned) -> Result<()> {

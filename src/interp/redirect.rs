@@ -230,6 +230,14 @@ impl Hook {
         }
     }
 
+    /// Lets calls end in the original again.
+    pub fn restore(&self) {
+        if let Some(original) = self.original.get() {
+            // SAFETY: as above; a call that is under way keeps our code, which stays.
+            unsafe { (*original.definition).ml_meth = original.method };
+        }
+    }
+
     /// The original's own pointer, for passing a call on untouched.
     #[inline]
     pub fn method(&self) -> ffi::PyMethodDefPointer {

@@ -155,7 +155,7 @@ const SPECIALS: &[(Special, &std::ffi::CStr)] = &[
 
 static KINDS: OnceLock<FxHashMap<usize, Special>> = OnceLock::new();
 
-/// Looks the types of all kinds up. Called once, at import.
+/// Looks the types of all kinds up. Called once.
 pub fn init() -> Result<()> {
     let mut kinds = FxHashMap::default();
     for (special, expression) in SPECIALS {

@@ -1075,7 +1075,7 @@ static EFFECTS: OnceLock<FxHashMap<usize, Effect>> = OnceLock::new();
 /// often, by address.
 static UNKNOWN: LazyLock<Mutex<FxHashMap<usize, (String, u64)>>> = LazyLock::new(Mutex::default);
 
-/// Looks the functions of the table up. Called once, at import.
+/// Looks the functions of the table up. Called once.
 pub fn init() -> Result<()> {
     let mut effects = FxHashMap::default();
     for (module, owner, functions) in TABLE {

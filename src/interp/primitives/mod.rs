@@ -56,8 +56,8 @@ pub fn shown_identity() -> Option<usize> {
     }
 }
 
-/// Redirects the primitives. Idempotent.
-pub fn intercept() -> Result<()> {
+/// Finds the primitives that this version has. Idempotent.
+pub fn find() -> Result<()> {
     for (module, class, functions) in table() {
         let Ok(mut owner) = import(module) else {
             drop(error::take());
@@ -73,12 +73,26 @@ pub fn intercept() -> Result<()> {
             }
         }
         for (name, hook) in *functions {
-            if hook.find(owner.borrow(), name)? {
-                hook.redirect();
-            }
+            hook.find(owner.borrow(), name)?;
         }
     }
     Ok(())
+}
+
+/// Redirects the primitives. Idempotent.
+pub fn intercept() -> Result<()> {
+    find()?;
+    hooks().for_each(Hook::redirect);
+    Ok(())
+}
+
+/// Undoes [`intercept`].
+pub fn restore() {
+    hooks().for_each(Hook::restore);
+}
+
+fn hooks() -> impl Iterator<Item = &'static Hook> {
+    table().flat_map(|(_, _, functions)| functions.iter().map(|(_, hook)| *hook))
 }
 
 /// What is intercepted on this version: dotted names.

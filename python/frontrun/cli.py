@@ -1,0 +1,128 @@
+"""The command line: ``frontrun COMMAND ARGS…`` and a few commands of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+__all__ = ["is_active", "main", "require_active"]
+
+ACTIVE = "FRONTRUN_ACTIVE"
+
+USAGE = """\
+usage: frontrun COMMAND [ARGS...]         run a command, with I/O of C code intercepted
+       frontrun doctor                    tell what works on this interpreter
+       frontrun --help | --version
+
+The usual one is `frontrun pytest`. A program called like one of the words above runs
+after two dashes: `frontrun -- replay`. The exit status is that of the command.
+"""
+
+
+def is_active() -> bool:
+    """Does this process run under ``frontrun COMMAND``?"""
+    return os.environ.get(ACTIVE) == "1"
+
+
+def require_active(caller: str) -> None:
+    """Make sure that this process runs under ``frontrun COMMAND``.
+
+    No exploration needs it. It is for code that depends on the interception of what C
+    extensions do on their own.
+
+    Raises:
+        RuntimeError: naming `caller`, when it does not.
+    """
+    if not is_active():
+        raise RuntimeError(
+            f"{caller} must run under the frontrun command: use `frontrun COMMAND ARGS...`, "
+            "for instance `frontrun pytest`"
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the arguments (``sys.argv`` without one) say.
+
+    Returns:
+        The exit status: the command's own, 128 + n when signal n ended it, 127 when there
+        is no such command, 130 after Ctrl-C, 1 without arguments.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments:
+        print(USAGE, end="", file=sys.stderr)
+        return 1
+    first, *rest = arguments
+    try:
+        match first:
+            case "-h" | "--help":
+                print(USAGE, end="")
+                return 0
+            case "-V" | "--version":
+                from frontrun import __version__
+
+                print(f"frontrun {__version__}")
+                return 0
+            case "doctor":
+                from frontrun._doctor import main as doctor
+
+                return doctor(rest)
+            case "--":
+                return run(rest) if rest else main([])
+        if first.startswith("-"):
+            print(f"frontrun: unknown option {first}\n{USAGE}", end="", file=sys.stderr)
+            return 2
+        return run(arguments)
+    except KeyboardInterrupt:
+        return 130
+
+
+def run(command: Sequence[str]) -> int:
+    """Run a command with ``FRONTRUN_ACTIVE=1``, and give its exit status."""
+    try:
+        process = subprocess.Popen(command, env={**os.environ, ACTIVE: "1"})
+    except FileNotFoundError:
+        print(f"frontrun: {command[0]}: command not found", file=sys.stderr)
+        return 127
+    except OSError as error:
+        print(f"frontrun: {command[0]}: {error.strerror}", file=sys.stderr)
+        return 126
+    interrupted = False
+    with _passing_on(process):
+        while True:
+            try:
+                status = process.wait()
+                break
+            except KeyboardInterrupt:
+                interrupted = True
+                if not _in_foreground():
+                    process.send_signal(signal.SIGINT)
+    if interrupted:
+        return 130
+    return status if status >= 0 else 128 - status
+
+
+def _in_foreground() -> bool:
+    """Would Ctrl-C reach the command as well, which shares our process group?"""
+    try:
+        with open("/dev/tty") as terminal:
+            return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
+    except OSError:
+        return False
+
+
+@contextmanager
+def _passing_on(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Send a request to end to the command, too."""
+    try:
+        before = signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
+    except ValueError:  # not in the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
