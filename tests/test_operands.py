@@ -151,7 +151,58 @@ def everything(plain):
     generator.close()
 
 
+def keeping_to_itself(values):
+    """Containers that nobody else can reach, until they are given away."""
+    mine, table, seen = [], {}, set()
+    total = sum(mine) + len(sorted(mine)) + max([1, 2])
+    for value in values:
+        mine.append(value)
+        table[value] = mine[-1]
+        seen.add(value)
+        if value in seen and len(mine) > 2:
+            mine.pop()
+    for key, value in table.items():
+        mine[0] = key
+        mine += [value] if value else ()
+    alias = mine if values else []
+    alias.append(1)
+    published = []
+    published.append(0)
+    table["published"] = published
+    published.append(1)
+    for _ in range(3):
+        one = []
+        one.append(1)
+        mine.append(one)
+        one.append(2)
+    try:
+        before = []
+        before.append(1)
+        raising(before)
+    except ValueError:
+        before.append(2)
+    for key in table:
+        if key in mine:
+            break
+    else:
+        table.clear()
+    del mine[0]
+    first, *rest = mine
+    return total, sorted(seen), [x for x in mine], {k: v for k, v in table.items()}, first, rest
+
+
+KEPT = []
+
+
+def raising(value):
+    KEPT.append(value)
+    raise ValueError
+
+
 def workload():
+    for values in ([], [1], [3, 1, 2, 3]):
+        with contextlib.suppress(IndexError):
+            keeping_to_itself(values)
     text = json.dumps({"a": [1, 2.5, None, True, {"x": "yé"}] * 5, "b": {"k": [1]}}, indent=2)
     json.JSONDecoder(strict=False).decode(text)
     list(json.JSONEncoder(indent=1).iterencode(json.loads(text)))
@@ -259,7 +310,7 @@ class Oracle:
         if not right:
             self.wrong.append((what, *map(str, context)))
 
-    def __call__(self, code, offset, opcode, depth, saved, operands, accesses):
+    def __call__(self, code, offset, opcode, depth, saved, operands, accesses, quiet, exact):
         instruction = self.decoded(code).get(offset)
         if instruction is None:
             self.check("prefix", opcode == "EXTENDED_ARG" or VERSION > (3, 11), code, offset)
@@ -366,20 +417,25 @@ class Oracle:
         return judge
 
 
-@pytest.fixture(scope="module")
-def oracle():
+def listen_to_the_workload(listener):
     codes = {code for module in LIBRARY for code in codes_of(module)}
-    functions = [everything, delegating, Derived.__init__, namespace["long"]]
-    codes.update(code for function in functions for code in codes_below(function.__code__))
+    functions = [everything, keeping_to_itself, raising, delegating, Derived.__init__]
+    for function in [*functions, namespace["long"]]:
+        codes.update(codes_below(function.__code__))
     workload()  # imports and caches, once
-    oracle = Oracle()
     before = sys.gettrace()
-    _native.listen(sorted(codes, key=id), oracle, NULL)
+    _native.listen(sorted(codes, key=id), listener, NULL)
     try:
         workload()
     finally:
         _native.unlisten()
     assert sys.gettrace() is before
+
+
+@pytest.fixture(scope="module")
+def oracle():
+    oracle = Oracle()
+    listen_to_the_workload(oracle)
     return oracle
 
 
@@ -406,6 +462,21 @@ def test_thousands_of_instructions_were_judged(oracle, what):
     least = {"iterator": 0 if VERSION >= (3, 15) else 300, "subscript": 200}
     least |= {"stored subscript": 50, "stored attribute": 500}
     assert oracle.checked[what] >= least.get(what, 1000), dict(oracle.checked)
+
+
+def test_what_is_not_observed_concerns_objects_that_nobody_else_can_reach():
+    wrong, judged = [], 0
+
+    def listener(code, offset, opcode, depth, saved, operands, accesses, quiet, exact):
+        nonlocal judged
+        if quiet and accesses:
+            judged += 1
+            if not exact:
+                wrong.append((code.co_qualname, offset, opcode, str(accesses)))
+
+    listen_to_the_workload(listener)
+    assert wrong == []
+    assert judged > 200
 
 
 def test_the_stack_never_outgrows_what_the_compiler_reserved():

@@ -5,7 +5,7 @@
 //! (exception table), `Lib/dis.py` (decoding).
 
 use std::cell::Cell;
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{CStr, CString, c_int, c_void};
 use std::sync::OnceLock;
 
 use parking_lot::Mutex;
@@ -15,6 +15,7 @@ use rustc_hash::{FxBuildHasher, FxHashMap};
 use super::error::{self, Raised, Result};
 use super::layout::PyCodeObject;
 use super::object::{Obj, Owned};
+use crate::observe::flow::{self, BUILTINS, Builtin, Facts, Move, Step, Target, Value};
 use crate::observe::opcodes::Op;
 
 /// A live code object.
@@ -44,7 +45,9 @@ pub const UNKNOWN: u16 = u16::MAX;
 #[derive(Debug)]
 pub struct Table {
     /// One entry for each code unit (offset / 2).
-    pub instructions: Vec<Instruction>,
+    instructions: Vec<Cell<Instruction>>,
+    /// The instructions that load what should be a function of `builtins`.
+    guards: Vec<Guard>,
     /// Number of fast locals, cells and free variables before the operands.
     pub locals: u16,
     /// Is the file one that is traced?
@@ -55,9 +58,27 @@ pub struct Table {
     pub id: u32,
 }
 
+/// An instruction that loads a global with the name of a known builtin.
+#[derive(Debug)]
+struct Guard {
+    /// Index of its code unit.
+    unit: usize,
+    /// What it found so far.
+    found: Cell<Loaded>,
+}
+
+/// What a guard has loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loaded {
+    Nothing,
+    Always(Builtin),
+    Different,
+}
+
 /// Numbers of the running interpreter, read from its `opcode` module.
 struct Opcodes {
     ops: [Op; 256],
+    moves: [Move; 256],
     names: Vec<String>,
     caches: [u8; 256],
     has_arg: [bool; 256],
@@ -78,6 +99,8 @@ enum Jump {
 }
 
 static OPCODES: OnceLock<Opcodes> = OnceLock::new();
+/// The known functions of `builtins`: name, address.
+static FUNCTIONS: OnceLock<Vec<(&str, usize, Builtin)>> = OnceLock::new();
 static EXTRA_INDEX: OnceLock<ffi::Py_ssize_t> = OnceLock::new();
 
 /// Numbers of code, by digest of its contents, in the whole process.
@@ -88,6 +111,14 @@ static IDS: Mutex<Option<FxHashMap<u64, u32>>> = Mutex::new(None);
 pub fn init() -> Result<()> {
     let opcodes = Opcodes::read()?;
     let _ = OPCODES.set(opcodes);
+    let builtins = import(c"builtins")?;
+    let mut functions = vec![];
+    for (name, builtin) in BUILTINS {
+        let terminated = CString::new(*name).map_err(|_| Raised)?;
+        let function = attribute(builtins.borrow(), &terminated)?;
+        functions.push((*name, function.borrow().address(), *builtin));
+    }
+    let _ = FUNCTIONS.set(functions);
     // SAFETY: `free_table` frees what `table` stores under this index.
     let index = unsafe { request_extra_index(free_table) };
     if index < 0 {
@@ -151,6 +182,26 @@ unsafe extern "C" fn free_table(table: *mut c_void) {
     if !table.is_null() {
         // SAFETY: only `Code::table` stores here, and it stores a leaked Box<Table>.
         drop(unsafe { Box::from_raw(table.cast::<Table>()) });
+    }
+}
+
+impl Table {
+    /// The instruction at this offset in bytes.
+    #[inline]
+    pub fn at(&self, offset: usize) -> Option<Instruction> {
+        self.instructions.get(offset / 2).map(Cell::get)
+    }
+
+    /// The same, as if nothing were known about its operands.
+    pub fn at_unknown(&self, offset: usize) -> Option<Instruction> {
+        let one = self.at(offset)?;
+        let op = OPCODES.get()?.ops[one.opcode as usize];
+        Some(Instruction { op, ..one })
+    }
+
+    /// All of them, by code unit.
+    pub fn instructions(&self) -> impl Iterator<Item = Instruction> {
+        self.instructions.iter().map(Cell::get)
     }
 }
 
@@ -259,28 +310,112 @@ impl<'a> Code<'a> {
         *ids.entry(hasher.finish()).or_insert(next)
     }
 
+    /// Marks the loads of globals whose names are those of known builtins.
+    fn find_guards(self, instructions: &mut [Instruction]) -> Vec<Guard> {
+        let functions = FUNCTIONS.get().map(Vec::as_slice).unwrap_or_default();
+        let mut guards = vec![];
+        for (unit, one) in instructions.iter_mut().enumerate() {
+            let name = self.name(one.arg as usize >> 1).filter(|_| one.op == Op::LoadGlobal);
+            let name = name.and_then(Obj::as_str);
+            if functions.iter().any(|(known, ..)| Some(*known) == name.as_deref()) {
+                one.op = Op::LoadBuiltin;
+                guards.push(Guard { unit, found: Cell::new(Loaded::Nothing) });
+            }
+        }
+        guards
+    }
+
+    /// Decides which instructions need no observing, from what the guards have found
+    /// so far. True when one that did not need it before does so now.
+    #[cold]
+    fn silence(self, table: &Table) -> bool {
+        let (Some(opcodes), Some(bytecode)) = (OPCODES.get(), self.bytecode()) else {
+            return false;
+        };
+        let names = (0..).map_while(|index| self.name(index)).filter_map(Obj::as_str);
+        let introspective = names.into_iter().any(|name| flow::INTROSPECTIVE.contains(&&*name));
+        if introspective {
+            return false;
+        }
+        let handlers = self.handlers();
+        // SAFETY: a bytes object.
+        let analysis = opcodes.analyse(unsafe { bytes_of(bytecode.borrow()) }, &handlers);
+        let steps = analysis.steps(&handlers);
+        let about = About {
+            code: self,
+            analysis: &analysis,
+            guards: &table.guards,
+            keeps_locals: self.raw().co_flags & GENERATOR == 0,
+        };
+        let mut louder = false;
+        for ((one, step), quiet) in
+            analysis.decoded.iter().zip(&steps).zip(flow::quiet(&steps, &about))
+        {
+            let Some(cell) = table.instructions.get(Analysis::unit(one)) else { continue };
+            let now = cell.get();
+            let op = if quiet { Op::Irrelevant } else { step.op };
+            let decided = matches!(now.op, Op::LoadBuiltin) || step.op == Op::Suspend;
+            if now.op != op && !decided {
+                louder |= now.op == Op::Irrelevant;
+                cell.set(Instruction { op, ..now });
+            }
+        }
+        louder
+    }
+
+    /// The plain, unspecialised code, as a bytes object.
+    fn bytecode(self) -> Option<Owned> {
+        // SAFETY: returns a new bytes object.
+        unsafe { Owned::from_new(PyCode_GetCode(self.0.as_ptr())) }
+    }
+
+    /// The exception table.
+    fn handlers(self) -> Vec<Handler> {
+        // SAFETY: co_exceptiontable is a bytes object that the code object keeps alive.
+        parse_handlers(unsafe { bytes_of(Obj::from_arg(self.raw().co_exceptiontable.cast())) })
+    }
+
+    /// The instruction that stands at this offset is about to load this global. True
+    /// when further instructions have to be observed from now on.
+    pub fn learn(self, table: &Table, offset: usize, found: Option<Obj<'_>>) -> bool {
+        let Some(guard) = table.guards.iter().find(|guard| guard.unit == offset / 2) else {
+            return false;
+        };
+        let functions = FUNCTIONS.get().map(Vec::as_slice).unwrap_or_default();
+        let address = found.map(Obj::address);
+        let builtin = functions.iter().find(|(_, known, _)| Some(*known) == address);
+        let before = guard.found.get();
+        let now = match (before, builtin) {
+            (Loaded::Nothing, Some((_, _, builtin))) => Loaded::Always(*builtin),
+            (Loaded::Always(one), Some((_, _, other))) if one == *other => before,
+            _ => Loaded::Different,
+        };
+        guard.found.set(now);
+        now != before && self.silence(table)
+    }
+
     #[cold]
     fn make_table(self, index: ffi::Py_ssize_t) -> Option<*mut c_void> {
         let opcodes = OPCODES.get()?;
-        // SAFETY: returns a new bytes object with the plain, unspecialised code.
-        let bytecode = unsafe { Owned::from_new(PyCode_GetCode(self.0.as_ptr())) }?;
+        let bytecode = self.bytecode()?;
         // SAFETY: a bytes object lends its buffer for as long as it lives.
         let units = unsafe { bytes_of(bytecode.borrow()) };
-        // SAFETY: co_exceptiontable is a bytes object that the code object keeps alive.
-        let handlers = unsafe { bytes_of(Obj::from_arg(self.raw().co_exceptiontable.cast())) };
-        let mut instructions = opcodes.analyse(units, &parse_handlers(handlers));
+        let mut instructions = opcodes.analyse(units, &self.handlers()).table(units.len());
         if self.raw().co_flags & GENERATOR == 0 {
             // Only a generator can be left and entered again.
             let left = instructions.iter_mut().filter(|one| one.op == Op::Suspend);
             left.for_each(|one| one.op = Op::Irrelevant);
         }
+        let guards = self.find_guards(&mut instructions);
         let table = Box::new(Table {
-            instructions,
+            instructions: instructions.into_iter().map(Cell::new).collect(),
+            guards,
             locals: self.locals() as u16,
             traced: Cell::new(false),
             selection: Cell::new(0),
             id: self.id(units),
         });
+        self.silence(&table);
         let raw = Box::into_raw(table).cast::<c_void>();
         // SAFETY: a live code object, our own index, and a pointer that `free_table` accepts.
         if unsafe { PyUnstable_Code_SetExtra(self.0.as_ptr(), index, raw) } < 0 {
@@ -331,6 +466,14 @@ struct Handler {
     lasti: bool,
 }
 
+impl Handler {
+    /// How deep the stack is when the handler begins: its own share, the offset of
+    /// the instruction where it needs that, the exception.
+    fn entry(&self) -> i32 {
+        self.depth + self.lasti as i32 + 1
+    }
+}
+
 fn parse_handlers(table: &[u8]) -> Vec<Handler> {
     let mut bytes = table.iter().copied();
     let mut varint = || -> Option<usize> {
@@ -372,6 +515,7 @@ impl Opcodes {
         let module = import(c"opcode")?;
         let mut this = Opcodes {
             ops: [Op::Irrelevant; 256],
+            moves: [Move::Unknown; 256],
             names: vec![String::new(); 256],
             caches: [0; 256],
             has_arg: [false; 256],
@@ -390,6 +534,7 @@ impl Opcodes {
             // Numbers from 256 on are the compiler's pseudo-instructions.
             let Ok(number) = u8::try_from(number) else { continue };
             let slot = number as usize;
+            this.moves[slot] = Move::named(&name);
             this.ops[slot] = Op::named(&name).unwrap_or(Op::Irrelevant);
             match name.as_str() {
                 "EXTENDED_ARG" => this.extended_arg = number,
@@ -505,11 +650,20 @@ impl Opcodes {
         unsafe { PyCompile_OpcodeStackEffectWithJump(opcode as c_int, arg, jump as c_int) }
     }
 
-    /// The table of a code object: abstract interpretation of the stack's depth
+    /// Where an instruction may jump to: an offset in bytes.
+    fn jump_target(&self, instruction: &Decoded) -> Option<usize> {
+        let (next, distance) = (instruction.next, 2 * instruction.arg as usize);
+        match self.jump[instruction.opcode as usize] {
+            Jump::None => None,
+            Jump::Forward => Some(next + distance),
+            Jump::Backward => Some(next.wrapping_sub(distance)),
+            Jump::Absolute => Some(distance),
+        }
+    }
+
+    /// Finds the depth of the stack at each instruction: abstract interpretation
     /// over all jumps and exception handlers.
-    fn analyse(&self, code: &[u8], handlers: &[Handler]) -> Vec<Instruction> {
-        let blank = Instruction { op: Op::Irrelevant, opcode: 0, depth: UNKNOWN, arg: 0 };
-        let mut table = vec![blank; code.len() / 2];
+    fn analyse(&self, code: &[u8], handlers: &[Handler]) -> Analysis {
         let decoded = self.decode(code);
         let mut by_offset = vec![usize::MAX; code.len() / 2 + 1];
         for (index, instruction) in decoded.iter().enumerate() {
@@ -529,33 +683,126 @@ impl Opcodes {
             for (handler, seen) in handlers.iter().zip(&mut entered) {
                 if (handler.start..handler.end).contains(&offset) && !*seen {
                     *seen = true;
-                    work.push((handler.target, handler.depth + handler.lasti as i32 + 1));
+                    work.push((handler.target, handler.entry()));
                 }
             }
-            let target = match self.jump[opcode as usize] {
-                Jump::None => None,
-                Jump::Forward => Some(next + 2 * arg as usize),
-                Jump::Backward => Some(next.wrapping_sub(2 * arg as usize)),
-                Jump::Absolute => Some(2 * arg as usize),
-            };
-            if let Some(target) = target {
+            if let Some(target) = self.jump_target(&decoded[index]) {
                 work.push((target, depth + self.stack_effect(opcode, arg, true)));
             }
             if !self.stops[opcode as usize] {
                 work.push((next, depth + self.stack_effect(opcode, arg, false)));
             }
         }
-        for (instruction, depth) in decoded.iter().zip(depths) {
-            // 3.11 reports an instruction at its first prefix, 3.12+ at itself.
-            let at = if cfg!(Py_3_12) { instruction.offset } else { instruction.start };
-            table[at / 2] = Instruction {
-                op: self.ops[instruction.opcode as usize],
+        Analysis { decoded, depths, by_offset }
+    }
+}
+
+/// The instructions of a code object, and how deep the stack is before each.
+struct Analysis {
+    decoded: Vec<Decoded>,
+    depths: Vec<Option<i32>>,
+    /// Index of the instruction, by code unit.
+    by_offset: Vec<usize>,
+}
+
+impl Analysis {
+    /// Where an instruction is reported: 3.11 at its first prefix, 3.12+ at itself.
+    fn unit(instruction: &Decoded) -> usize {
+        (if cfg!(Py_3_12) { instruction.offset } else { instruction.start }) / 2
+    }
+
+    /// One entry for each code unit.
+    fn table(&self, bytes: usize) -> Vec<Instruction> {
+        let opcodes = OPCODES.get().expect("init has run");
+        let blank = Instruction { op: Op::Irrelevant, opcode: 0, depth: UNKNOWN, arg: 0 };
+        let mut table = vec![blank; bytes / 2];
+        for (instruction, depth) in self.decoded.iter().zip(&self.depths) {
+            table[Self::unit(instruction)] = Instruction {
+                op: opcodes.ops[instruction.opcode as usize],
                 opcode: instruction.opcode,
                 depth: depth.and_then(|d| u16::try_from(d).ok()).unwrap_or(UNKNOWN),
                 arg: instruction.arg,
             };
         }
         table
+    }
+
+    /// As the analysis of values wants them.
+    fn steps(&self, handlers: &[Handler]) -> Vec<Step> {
+        let opcodes = OPCODES.get().expect("init has run");
+        let target = |offset: usize, depth: i32| {
+            let step = *self.by_offset.get(offset / 2)?;
+            let depth = u16::try_from(depth).ok()?;
+            (step != usize::MAX).then_some(Target { step, depth })
+        };
+        let step = |(one, depth): (&Decoded, &Option<i32>)| {
+            let (opcode, arg) = (one.opcode, one.arg);
+            let after = |jumps| depth.map(|depth| depth + opcodes.stack_effect(opcode, arg, jumps));
+            let stops = opcodes.stops[opcode as usize];
+            let handler = handlers.iter().find(|it| (it.start..it.end).contains(&one.offset));
+            Step {
+                op: opcodes.ops[opcode as usize],
+                moves: opcodes.moves[opcode as usize],
+                arg,
+                next: after(false).filter(|_| !stops).and_then(|depth| target(one.next, depth)),
+                jump: opcodes.jump_target(one).and_then(|to| target(to, after(true)?)),
+                handler: handler
+                    .and_then(|it| Some((target(it.target, it.entry())?, it.depth as u16))),
+            }
+        };
+        self.decoded.iter().zip(&self.depths).map(step).collect()
+    }
+}
+
+/// What the analysis of values may ask about a code object.
+struct About<'a> {
+    code: Code<'a>,
+    analysis: &'a Analysis,
+    guards: &'a [Guard],
+    keeps_locals: bool,
+}
+
+impl Facts for About<'_> {
+    fn constant(&self, index: u32) -> Value {
+        // SAFETY: co_consts is a tuple that the code object keeps alive.
+        let found = unsafe { tuple_item(self.code.raw().co_consts.cast(), index as usize) };
+        found.map_or(Value::Any, value_of_constant)
+    }
+
+    fn name(&self, index: u32) -> String {
+        self.code.name(index as usize).and_then(Obj::as_str).unwrap_or_default()
+    }
+
+    fn global(&self, step: usize) -> Value {
+        let unit = Analysis::unit(&self.analysis.decoded[step]);
+        match self.guards.iter().find(|guard| guard.unit == unit).map(|guard| guard.found.get()) {
+            Some(Loaded::Always(builtin)) if self.keeps_locals => Value::Builtin(builtin),
+            _ => Value::Any,
+        }
+    }
+
+    fn keeps_locals(&self) -> bool {
+        self.keeps_locals
+    }
+
+    fn locals(&self) -> usize {
+        self.code.locals()
+    }
+}
+
+fn value_of_constant(constant: Obj<'_>) -> Value {
+    let t = super::types::types();
+    let is_one_of =
+        |types: &[*mut ffi::PyTypeObject]| types.iter().any(|tp| constant.is_exactly(*tp));
+    if is_one_of(&[t.int, t.float, t.bool]) {
+        Value::Number
+    } else if is_one_of(&[t.str, t.bytes, t.none]) {
+        Value::Atom
+    } else if constant.is_exactly(t.tuple) {
+        let plain = |item| value_of_constant(item) != Value::Any;
+        if list_items(constant).all(plain) { Value::Plain } else { Value::Any }
+    } else {
+        Value::Any
     }
 }
 

@@ -401,8 +401,22 @@ pub fn covers(view: Obj<'_>, base: Obj<'_>) -> bool {
 
 /// Has anybody but this frame a reference to the object?
 pub fn is_private(object: Obj<'_>) -> bool {
+    references(object) == 1
+}
+
+/// How many references there are to the object.
+#[inline]
+pub fn references(object: Obj<'_>) -> usize {
     // SAFETY: a live object.
-    unsafe { ffi::Py_REFCNT(object.as_ptr()) == 1 }
+    unsafe { ffi::Py_REFCNT(object.as_ptr()) as usize }
+}
+
+/// Is it the iterator or a view of a builtin container?
+pub fn looks_into_another(object: Obj<'_>) -> bool {
+    use Special::{DictIterator, ListIterator, SetIterator, View};
+    // SAFETY: a live object's type.
+    let special = special(unsafe { ffi::Py_TYPE(object.as_ptr()) });
+    matches!(special, Some(DictIterator | ListIterator | SetIterator | View))
 }
 
 /// A step of an iterator, about to be made.

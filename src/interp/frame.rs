@@ -6,6 +6,7 @@
 use pyo3_ffi as ffi;
 
 use super::code::{self, Code};
+use super::containers;
 use super::error::{self, Result};
 use super::layout::{self, _PyInterpreterFrame};
 use super::object::{Obj, Owned};
@@ -151,6 +152,22 @@ impl<'a> Frame<'a> {
         {
             usize::try_from(self.raw.stacktop).ok()?.checked_sub(self.base)
         }
+    }
+
+    /// Does nobody refer to the object but this frame: its locals, its operands on a
+    /// stack of this depth, the iterators and views among these?
+    pub fn alone_holds(self, object: Obj<'_>, depth: u16) -> bool {
+        let mut held = 0;
+        let slots = (0..self.base + depth as usize).filter_map(|index| self.slot(index).object());
+        for slot in slots {
+            held += (slot == object) as usize;
+            if containers::looks_into_another(slot) {
+                let inside = containers::referents(slot);
+                held += inside.into_iter().filter(|one| *one == object).count();
+            }
+        }
+        // A borrowed operand is none of the counted references.
+        containers::references(object) <= held
     }
 
     /// Everything on a stack of this depth, bottom first.

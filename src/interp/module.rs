@@ -347,7 +347,7 @@ fn depths(arguments: &[Obj<'_>]) -> Result<Value> {
     let Some(table) = table else {
         return Err(error::value_error("depths takes a code object"));
     };
-    let depths = table.instructions.iter().map(|instruction| match instruction.depth {
+    let depths = table.instructions().map(|instruction| match instruction.depth {
         code::UNKNOWN => Value::None,
         depth => Value::Int(depth.into()),
     });

@@ -13,6 +13,7 @@ use super::tracer;
 use super::value::Value;
 use crate::observe::instruction::observe;
 use crate::observe::location::{Field, Touch};
+use crate::observe::opcodes::Op;
 use crate::trace::Kind;
 
 struct Probe {
@@ -44,7 +45,8 @@ pub fn wants(code: Code<'_>) -> bool {
 }
 
 /// From now on calls `callback(code, offset, opcode, depth, saved, operands,
-/// accesses)` before each instruction of the code objects in the list `codes`.
+/// accesses, quiet, exact)` before each instruction of the code objects in the list
+/// `codes`. `quiet`: in an exploration it is not observed. `exact`: it need not be.
 pub fn start(codes: Obj<'_>, callback: Obj<'_>, null: Obj<'_>) -> Result<()> {
     if is_active() {
         return Err(error::runtime_error("somebody listens already"));
@@ -100,7 +102,7 @@ pub fn told<T: Told>(code: Code<'_>, table: &Table, offset: usize, frame: Option
 }
 
 fn tell(code: Code<'_>, table: &Table, offset: usize, frame: Option<Frame<'_>>) -> Result<()> {
-    let at = table.instructions.get(offset / 2).copied();
+    let at = table.at_unknown(offset);
     let (Some(at), Some(frame)) = (at, frame) else { return Ok(()) };
     if at.depth == code::UNKNOWN {
         return Ok(());
@@ -109,13 +111,18 @@ fn tell(code: Code<'_>, table: &Table, offset: usize, frame: Option<Frame<'_>>) 
         probe.borrow().as_ref().map(|probe| (probe.callback.clone(), probe.null.clone()))
     });
     let Some((callback, null)) = both else { return Ok(()) };
+    let mut touches: Vec<Touch<'_>> = vec![];
+    observe(at, code, frame, &mut touches);
+    // What need not be observed must concern what nobody else can reach.
+    let quiet = table.at(offset).is_some_and(|one| one.op == Op::Irrelevant);
+    let private =
+        |touch: &Touch<'_>| touch.kind == Kind::None || frame.alone_holds(touch.object, at.depth);
+    let exact = !quiet || touches.iter().all(private);
     let operands = frame.operands(at.depth).map(|operand| match operand {
         Operand::Object(object) => object.into(),
         Operand::Null | Operand::Tagged(_) => null.borrow().into(),
     });
     let operands = Value::List(operands.collect()).into_object()?;
-    let mut touches: Vec<Touch<'_>> = vec![];
-    observe(at, code, frame, &mut touches);
     let accesses = touches.iter().map(tell_touch).collect();
     let accesses = Value::List(accesses).into_object()?;
     let saved = Value::maybe(frame.saved_depth(), |depth| Value::Int(depth as i64));
@@ -126,6 +133,8 @@ fn tell(code: Code<'_>, table: &Table, offset: usize, frame: Option<Frame<'_>>) 
         saved.into_object()?,
         operands,
         accesses,
+        Value::Bool(quiet).into_object()?,
+        Value::Bool(exact).into_object()?,
     ];
     let mut all = vec![code.as_obj()];
     all.extend(arguments.iter().map(Owned::borrow));

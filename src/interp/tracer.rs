@@ -10,6 +10,7 @@ use super::code::{self, Code, Table};
 use super::error::{Raised, Result};
 use super::probe;
 use crate::interp::frame::Frame;
+use crate::observe::instruction::loaded_global;
 use crate::observe::opcodes::Op;
 use crate::runtime::execution::Site;
 use crate::runtime::session;
@@ -265,6 +266,15 @@ mod monitoring {
         monitoring.call(&monitoring.set_local_events, Some(code.as_obj()), monitoring.instruction)
     }
 
+    /// Switches the instructions on again that were switched off for good.
+    #[cold]
+    fn observe_anew(code: Code<'_>) -> Result<()> {
+        let monitoring = MONITORING.get().expect("a callback implies it");
+        [0, monitoring.instruction].into_iter().try_for_each(|events| {
+            monitoring.call(&monitoring.set_local_events, Some(code.as_obj()), events)
+        })
+    }
+
     /// An instruction is about to run.
     unsafe extern "C" fn on_instruction(
         _self: *mut ffi::PyObject,
@@ -276,7 +286,7 @@ mod monitoring {
         let (code, offset) =
             unsafe { (Code::from_ptr(*args), ffi::PyLong_AsLong(*args.add(1)) as usize) };
         let Some(table) = code.table() else { return nothing() };
-        let Some(&instruction) = table.instructions.get(offset / 2) else { return nothing() };
+        let Some(instruction) = table.at(offset) else { return nothing() };
         if instruction.op == Op::Irrelevant && !probe::is_active() {
             return disable();
         }
@@ -284,6 +294,12 @@ mod monitoring {
             return probe::told(code, table, offset, Frame::current(code));
         }
         let Some(frame) = Frame::current(code) else { return nothing() };
+        if instruction.op == Op::LoadBuiltin
+            && code.learn(table, offset, loaded_global(instruction, code, frame))
+            && observe_anew(code).is_err()
+        {
+            return std::ptr::null_mut();
+        }
         let here = || site(table, offset, instruction.opcode);
         match session::instruction(instruction, code, frame, here) {
             Ok(()) => nothing(),
@@ -379,9 +395,12 @@ mod settrace {
                 if session::running().is_none() {
                     return probe::told(code, table, offset, Some(running));
                 }
-                let Some(&instruction) = table.instructions.get(offset / 2) else { return 0 };
+                let Some(instruction) = table.at(offset) else { return 0 };
                 if instruction.op == Op::Irrelevant {
                     return 0;
+                }
+                if instruction.op == Op::LoadBuiltin {
+                    code.learn(table, offset, loaded_global(instruction, code, running));
                 }
                 let here = || site(table, offset, instruction.opcode);
                 match session::instruction(instruction, code, running, here) {

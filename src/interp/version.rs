@@ -17,3 +17,9 @@ pub const CALL_EX_ALWAYS_KEYWORDS: bool = cfg!(Py_3_14);
 /// An iterated list or tuple stands on the stack itself, with an index above it
 /// (3.15+), instead of an iterator.
 pub const VIRTUAL_ITERATORS: bool = cfg!(Py_3_15);
+
+/// A call of a function has a NULL above the callable (3.13+), not below it.
+pub const NULL_ABOVE_CALLABLE: bool = cfg!(Py_3_13);
+
+/// Bit 4 of a comparison's argument: the result is made a bool (3.13+).
+pub const COMPARISON_MAY_GIVE_BOOL: bool = cfg!(Py_3_13);

@@ -48,7 +48,7 @@ pub fn observe<'a>(
                 class_attribute(owner.type_of(), name, sink);
             }
         }
-        Op::LoadGlobal => load_global(code.name(arg >> 1), frame, sink),
+        Op::LoadGlobal | Op::LoadBuiltin => load_global(code.name(arg >> 1), frame, sink),
         Op::StoreGlobal => {
             if let (Some(globals), Some(name)) = (frame.globals(), code.name(arg)) {
                 store_key(globals, name, operand(1), sink);
@@ -256,6 +256,18 @@ fn class_attribute<'a>(class: Obj<'a>, name: Obj<'a>, sink: &mut impl Sink<'a>) 
     for base in attributes::mutable_bases(class) {
         sink.touch(Touch::keyed(base, name, Kind::Read));
     }
+}
+
+/// What a `LOAD_GLOBAL` is about to load.
+pub fn loaded_global<'a>(
+    instruction: Instruction,
+    code: Code<'a>,
+    frame: Frame<'a>,
+) -> Option<Obj<'a>> {
+    let name = code.name(instruction.arg as usize >> 1)?;
+    let spaces = [frame.globals(), frame.builtins()].into_iter().flatten();
+    let spaces = spaces.filter(|space| containers::is_dict(*space));
+    spaces.filter_map(|space| containers::dict_get(space, name).value()).next()
 }
 
 #[inline]

@@ -2,6 +2,7 @@
 //! locations out. Reads live objects, never runs code of theirs.
 
 pub mod calls;
+pub mod flow;
 pub mod instruction;
 pub mod location;
 pub mod opcodes;

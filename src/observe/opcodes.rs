@@ -20,6 +20,8 @@ pub enum Op {
     LoadSuperAttr,
     /// Reads a global or a builtin.
     LoadGlobal,
+    /// The same, and what it finds decides what is observed further on.
+    LoadBuiltin,
     /// Writes a global.
     StoreGlobal,
     /// Deletes a global.
