@@ -160,6 +160,17 @@ impl Trace {
         self.events.push(Event { worker, len: accesses.len() as u16, first, site });
     }
 
+    /// Adds accesses to the last event. False: there is none, or it is full.
+    pub fn extend(&mut self, accesses: &[Access]) -> bool {
+        let room = self.events.last().map_or(0, |last| (u16::MAX - last.len) as usize);
+        let fits = accesses.len() <= room && !self.events.is_empty();
+        if let (true, Some(last)) = (fits, self.events.last_mut()) {
+            last.len += accesses.len() as u16;
+            self.accesses.extend_from_slice(accesses);
+        }
+        fits
+    }
+
     /// Number of tokens that a resource had before its first event, where that
     /// is not one (a lock that setup left held: 0; a queue with 3 items: 3).
     pub fn set_tokens(&mut self, loc: Loc, tokens: u32) {

@@ -7,7 +7,7 @@ use engine_sim::Val::C;
 use engine_sim::programs::lock_order;
 use engine_sim::{Program, Runner, at};
 use frontrun_native::explore::schedule;
-use frontrun_native::strategy::{Pct, Pos, Replay, Strategy, Surw, Walk};
+use frontrun_native::strategy::{Pct, Plan, Pos, Random, Replay, Strategy, Surw, Walk};
 use frontrun_native::trace::{Trace, Worker};
 use std::collections::BTreeMap;
 
@@ -116,6 +116,25 @@ fn surw_counts_the_events_of_workers_to_be_started() {
     }
     assert_eq!(by_order.len(), 6, "{by_order:?}");
     assert!(by_order.values().all(|f| (f - 1.0 / 6.0).abs() < 0.03), "{by_order:?}");
+}
+
+#[test]
+fn random_schedules_draw_each_worker_equally_often_and_learn_of_new_ones() {
+    let mut random = Random::new(5, 2, 30_000);
+    let share = |plan: &Plan, worker: Worker| {
+        let own = plan.segments.iter().filter(|s| s.worker == worker);
+        own.map(|s| f64::from(s.events)).sum::<f64>() / 30_000.0
+    };
+    let plan = random.next_plan(None).cloned().expect("endless");
+    assert!((share(&plan, 0) - 0.5).abs() < 0.01);
+    assert!((share(&plan, 1) - 0.5).abs() < 0.01);
+    // A worker that another one started.
+    let mut trace = Trace::new();
+    trace.push(2, 0, &[]);
+    let plan = random.next_plan(Some(&trace)).cloned().expect("endless");
+    for worker in 0..3 {
+        assert!((share(&plan, worker) - 1.0 / 3.0).abs() < 0.01);
+    }
 }
 
 #[test]

@@ -38,7 +38,16 @@ from frontrun._trace_format import (
 )
 from frontrun.common import Access, Blocked, Race
 
-__all__ = ["Failure", "WaitingWorker", "deadlock", "explain", "races"]
+__all__ = [
+    "Failure",
+    "NativeEvent",
+    "WaitingWorker",
+    "deadlock",
+    "explain",
+    "place_of",
+    "races",
+    "trace_events",
+]
 
 Labels = Mapping[Hashable, str]
 
@@ -157,11 +166,17 @@ def deadlock(failure: Failure) -> list[Blocked] | None:
 
 def _trace_events(failure: Failure) -> list[TraceEvent]:
     """One event for each access of every kind."""
-    name = namer(failure["worker_names"])
+    events = trace_events(failure["events"], failure["worker_names"])
+    return [event for event in events if event.access_type is not None]
+
+
+def trace_events(events: Sequence[NativeEvent], worker_names: Sequence[str]) -> list[TraceEvent]:
+    """One event for each access, and one for each instruction that accesses nothing."""
+    name = namer(worker_names)
     return [
         _trace_event(step, worker, code, offset, op, access, name)
-        for step, (worker, code, offset, op, accesses) in enumerate(failure["events"])
-        for access in accesses
+        for step, (worker, code, offset, op, accesses) in enumerate(events)
+        for access in accesses or [None]
     ]
 
 
@@ -171,16 +186,21 @@ def _trace_event(
     code: CodeType | None,
     offset: int,
     op: str | None,
-    access: NativeAccess,
+    access: NativeAccess | None,
     name: Namer,
 ) -> TraceEvent:
+    filename, line = place_of(code, offset)
+    function = function_name(code) if code else ""
+    if access is None:
+        return TraceEvent(step, worker, filename, line, function, op)
     kind, loc, type_name, field, value = access
     of_worker = kind in ("start", "join")
     return TraceEvent(
         step,
         worker,
-        *place_of(code, offset),
-        function_name(code) if code else "",
+        filename,
+        line,
+        function,
         op,
         kind,
         name(loc) if of_worker else field,

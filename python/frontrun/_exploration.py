@@ -86,6 +86,8 @@ class SampleOptions(Options):
         super().__post_init__()
         _check_int("max_attempts", self.max_attempts, 1)
         _check_int("seed", self.seed, 0, optional=True)
+        if self.seed is not None and self.seed >= 2**63:
+            raise ValueError(f"seed must be less than 2**63, not {self.seed}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,12 +101,38 @@ class PctOptions(SampleOptions):
         _check_int("depth", self.depth, 1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RandomOptions(SampleOptions):
+    """The options of random schedules of instructions."""
+
+    max_branches: int = 1_000_000
+    max_ops: int = 300
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_int("max_ops", self.max_ops, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleOptions(Options):
+    """The options of one execution under a schedule of instructions."""
+
+    max_branches: int = 10_000_000
+    schedule: Sequence[int]
+    tells_events: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_schedule(self.schedule)
+
+
 STRATEGIES: dict[str, type[Options]] = {
     "dpor": DporOptions,
     "walk": SampleOptions,
     "pct": PctOptions,
     "pos": SampleOptions,
     "surw": SampleOptions,
+    "random": RandomOptions,
 }
 
 
@@ -115,6 +143,23 @@ def _check_int(name: str, value: object, least: int, *, optional: bool = False) 
         raise TypeError(f"{name} must be an int{' or None' if optional else ''}, not {value!r}")
     if value < least:
         raise ValueError(f"{name} must be at least {least}, not {value}")
+
+
+def check_schedule(schedule: object) -> None:
+    """Refuse what is not a list of worker indices."""
+    if isinstance(schedule, str | bytes) or not isinstance(schedule, Sequence):
+        raise TypeError(f"schedule must be a list of worker indices, not {schedule!r}")
+    for index, worker in enumerate(schedule):
+        if not isinstance(worker, int) or isinstance(worker, bool):
+            raise TypeError(f"schedule[{index}] must be the index of a worker, not {worker!r}")
+        if not 0 <= worker < _MOST_WORKERS:
+            raise ValueError(
+                f"schedule[{index}] must be the index of a worker (0, 1, …), not {worker}"
+            )
+
+
+# Workers of one execution, with the threads that they start.
+_MOST_WORKERS = 2**16
 
 
 def _check_seconds(name: str, value: object, *, optional: bool = False) -> None:
@@ -148,17 +193,19 @@ def explore(
             sample: ``"walk"`` picks any worker at each step, ``"pct"`` gives workers random
             priorities (Burckhardt et al., ASPLOS 2010), ``"pos"`` gives each access one
             (Yuan et al., CAV 2018), ``"surw"`` makes all orders of the shared accesses about
-            equally likely (ASPLOS 2025).
+            equally likely (ASPLOS 2025), ``"random"`` picks any worker at each bytecode
+            instruction (see `frontrun.bytecode`).
         **options: For ``"dpor"`` those of `frontrun.dpor.explore_dpor`. The others take
-            ``max_attempts`` (200), ``seed`` (None: a random one, told in the result) and
-            ``"pct"`` also ``depth`` (3) in place of ``max_executions`` and
-            ``preemption_bound``. All take ``clock``: ``"virtual"`` (time stands still while a
-            worker can run), ``"real"`` (the same, and readings are left alone) or ``"explored"``
-            (a sleep or a timeout may end between any two steps of others; of each worker the
-            first ``max_timeouts`` (3) in an execution), ``carrier``: ``"fibers"`` or
-            ``"threads"`` (see `frontrun.dpor.explore_dpor`), ``trace_packages``: patterns of
-            dotted module names (``"pkg.*"``, as in `fnmatch`) of installed packages and of the
-            standard library that are traced like the user's own files, and ``on_progress``: called
+            ``max_attempts`` (200), ``seed`` (None: a random one, told in the result), ``"pct"``
+            also ``depth`` (3) and ``"random"`` also ``max_ops`` (300), in place of
+            ``max_executions`` and ``preemption_bound``. All take ``clock``: ``"virtual"`` (time
+            stands still while a worker can run), ``"real"`` (the same, and readings are left
+            alone) or ``"explored"`` (a sleep or a timeout may end between any two steps of
+            others; of each worker the first ``max_timeouts`` (3) in an execution), ``carrier``:
+            ``"fibers"`` or ``"threads"`` (see `frontrun.dpor.explore_dpor`),
+            ``trace_packages``: patterns of dotted module names (``"pkg.*"``, as in `fnmatch`) of
+            installed packages and of the standard library that are traced like the user's own
+            files, and ``on_progress``: called
             with a `Progress` now and then. An option that the strategy does not support is an
             error.
 
@@ -210,6 +257,19 @@ def explore_threads(
     argument: str,
 ) -> InterleavingResult:
     """Explore with checked options; `argument` is what the caller calls the workers."""
+    return explore_natively(setup, workers, invariant, strategy, options, argument=argument)[0]
+
+
+def explore_natively(
+    setup: Callable[[], State],
+    workers: Sequence[Worker[State]],
+    invariant: Callable[[State], object],
+    strategy: str,
+    options: Options,
+    *,
+    argument: str,
+) -> tuple[InterleavingResult, dict[str, Any]]:
+    """As `explore_threads`; gives also what the core told."""
     workers = _checked_workers(workers, argument)
     for name, function in (("setup", setup), ("invariant", invariant)):
         if not callable(function):
@@ -234,7 +294,7 @@ def explore_threads(
     result = _result(told, len(workers), options, place and f"worker {stuck} at {place}")
     if host is not None:
         host.after(result, time.monotonic() - began)
-    return result
+    return result, told
 
 
 def _default_carrier() -> str:
@@ -300,9 +360,9 @@ def _result(
             "nothing was observed: no worker ran code of a traced file, so the one execution "
             "that was run says nothing about others",
             NothingObservedWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
-    sampled = isinstance(options, SampleOptions)
+    sampled = isinstance(options, SampleOptions | ScheduleOptions)
     result = InterleavingResult(
         property_holds=holds,
         num_explored=told["executions"],

@@ -338,9 +338,12 @@ def all_marker_schedules(threads: MarkedThreads[Any]) -> list[Schedule]:
 def marker_schedule_strategy(threads: MarkedThreads[Any]) -> SearchStrategy[Schedule]:
     """A Hypothesis strategy of the schedules that `all_marker_schedules` lists.
 
-    Needs the package `hypothesis`. Shrinks towards workers that run one after the other.
+    Shrinks towards workers that run one after the other.
+
+    Raises:
+        ImportError: when Hypothesis is not installed.
     """
-    from hypothesis import strategies
+    from frontrun._hypothesis import strategies
 
     markers = {name: markers_in(spec) for name, spec in threads.items()}
     turns = [name for name, each in markers.items() for _ in each]
@@ -349,7 +352,8 @@ def marker_schedule_strategy(threads: MarkedThreads[Any]) -> SearchStrategy[Sche
         rest = {name: iter(each) for name, each in markers.items()}
         return Schedule([Step(name, next(rest[name])) for name in order])
 
-    return strategies.permutations(turns).map(schedule)
+    drawn: SearchStrategy[Schedule] = strategies().permutations(turns).map(schedule)
+    return drawn
 
 
 def markers_in(

@@ -18,10 +18,10 @@ use crate::runtime::carrier::{self, Watch};
 use crate::runtime::exploration::{
     self, Blocked, Divergence, Failure, Job, Outcome, Search, Told, Violation,
 };
-use crate::runtime::session::{Files, Signals};
+use crate::runtime::session::{self, Files, Signals};
 use crate::runtime::time::Mode;
-use crate::strategy::{Pct, Pos, Surw, Walk};
-use crate::trace::Kind;
+use crate::strategy::{Pct, Pos, Random, Replay, Surw, Walk, random};
+use crate::trace::{Kind, Worker};
 
 /// The options of an exploration, as Python hands them over: a dict.
 struct Options<'a>(Obj<'a>);
@@ -50,6 +50,15 @@ impl<'a> Options<'a> {
         self.get(name).map_or(Ok(false), super::redirect::is_true)
     }
 
+    fn strategy(&self) -> String {
+        self.get("strategy").and_then(Obj::as_str).unwrap_or_default()
+    }
+
+    fn workers(&self, name: &str) -> impl Iterator<Item = Worker> {
+        let numbers = self.get(name).into_iter().flat_map(list_items).filter_map(Obj::as_i64);
+        numbers.filter_map(|number| Worker::try_from(number).ok())
+    }
+
     fn strings(&self, name: &str) -> Vec<String> {
         self.get(name).into_iter().flat_map(list_items).filter_map(Obj::as_str).collect()
     }
@@ -63,7 +72,7 @@ fn explore(arguments: &[Obj<'_>]) -> Result<Value> {
     if error::is_finalizing() {
         return Err(error::runtime_error("the interpreter is ending: too late for an exploration"));
     }
-    if crate::runtime::session::running().is_some() || !BUSY.begin() {
+    if session::running().is_some() || !BUSY.begin() {
         return Err(error::runtime_error(
             "an exploration runs already in this process: explorations can neither be nested \
              nor run side by side in threads",
@@ -128,8 +137,10 @@ fn explore_alone(
         },
         on_progress: options.get("on_progress").map(Obj::own),
         reproductions: options.number("reproduce_on_failure").unwrap_or(0) as u32,
+        by_instruction: matches!(options.strategy().as_str(), "random" | "instructions"),
+        tells_events: options.truth("tells_events")?,
     };
-    let mut search = pick(&options)?;
+    let mut search = pick(&options, job.workers.len())?;
     let watch = Watch {
         run: job.run_time,
         stuck_after: options.seconds("deadlock_timeout")?.unwrap_or(Duration::from_secs(5)),
@@ -183,9 +194,9 @@ fn explore_alone(
 }
 
 /// The strategy that the options name.
-fn pick(options: &Options<'_>) -> Result<Search> {
+fn pick(options: &Options<'_>, workers: usize) -> Result<Search> {
     let seed = options.number("seed").unwrap_or(0);
-    let name = options.get("strategy").and_then(Obj::as_str).unwrap_or_default();
+    let name = options.strategy();
     Ok(match name.as_str() {
         "dpor" => Search::Dpor(options.number("preemption_bound").map(|bound| bound as u32)),
         "walk" => Search::Sample(Box::new(Walk::new(seed))),
@@ -195,6 +206,14 @@ fn pick(options: &Options<'_>) -> Result<Search> {
         }
         "pos" => Search::Sample(Box::new(Pos::new(seed))),
         "surw" => Search::Sample(Box::new(Surw::new(seed))),
+        "random" => {
+            let length = options.number("max_ops").unwrap_or(0) as usize;
+            Search::Sample(Box::new(Random::new(seed, workers, length)))
+        }
+        "instructions" => {
+            let schedule = crate::explore::segments(options.workers("schedule"));
+            Search::Sample(Box::new(Replay::new(schedule)))
+        }
         _ => return Err(error::value_error(&format!("there is no strategy {name:?}"))),
     })
 }
@@ -233,6 +252,12 @@ fn tell(outcome: Outcome) -> Result<Value> {
         ("diverged", Value::maybe(outcome.diverged, tell_divergence)),
         ("orderings", Value::Int(outcome.orderings as i64)),
         ("traced", Value::Bool(outcome.traced)),
+        (
+            "events",
+            Value::maybe(outcome.told, |all| {
+                Value::List(all.into_iter().map(tell_event).collect())
+            }),
+        ),
         (
             "stats",
             Value::Dict(vec![
@@ -330,6 +355,22 @@ fn tell_blocked(blocked: Blocked) -> Value {
         ("offset", Value::Int(blocked.site.offset.into())),
         ("holds", Value::List(blocked.holds.iter().map(|l| Value::Int((*l).into())).collect())),
     ])
+}
+
+/// `random_schedule(seed, execution, workers, length)`: see [`random::schedule`].
+fn random_schedule(arguments: &[Obj<'_>]) -> Result<Value> {
+    let numbers: Vec<i64> = arguments.iter().filter_map(|number| number.as_i64()).collect();
+    let [seed, execution, workers, length] = numbers[..] else {
+        return Err(error::runtime_error("random_schedule takes four numbers"));
+    };
+    let drawn = random::schedule(seed as u64, execution as u64, workers as u32, length as usize);
+    Ok(Value::List(drawn.map(|worker| Value::Int(worker.into())).collect()))
+}
+
+/// `turn()`: one entry of the schedule for the worker that calls, without any
+/// instruction of traced code. False: the schedule is used up.
+fn turn(_arguments: &[Obj<'_>]) -> Result<Value> {
+    session::take_turn().map(Value::Bool)
 }
 
 /// `opcodes()`: (number, name, is it known) of this interpreter's opcodes.
@@ -468,6 +509,8 @@ macro_rules! functions {
 
 functions! {
     explore: "explore(setup, workers, invariant, options) -> dict: explores executions.",
+    random_schedule: "random_schedule(seed, execution, workers, length) -> list: entries.",
+    turn: "turn() -> bool: takes an entry of the schedule; is there any left?",
     opcodes: "opcodes() -> list: number, name and whether it is known, of each opcode.",
     depths: "depths(code) -> list: the static stack depth before each code unit.",
     listen: "listen(codes, callback, null): tells what is observed at their instructions.",

@@ -4,9 +4,9 @@
 //! CPython sources: `Python/instrumentation.c`, `Python/legacy_tracing.c`,
 //! `Python/ceval.c` (3.11).
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
-use super::code::{self, Code, Table};
+use super::code::{self, Code, Instruction, Table};
 use super::error::{Raised, Result};
 use super::probe;
 use crate::interp::frame::Frame;
@@ -34,6 +34,37 @@ static SELECTION: AtomicU32 = AtomicU32::new(1);
 /// Forgets which code is traced: the selection of files has changed.
 pub fn new_selection() {
     SELECTION.fetch_add(1, Relaxed);
+}
+
+/// Is every instruction of traced code an event of the exploration that runs?
+/// Known to all threads: one that is no worker must not switch instructions off.
+static EVERY_INSTRUCTION: AtomicBool = AtomicBool::new(false);
+
+/// See [`start`].
+#[inline]
+pub fn every_instruction() -> bool {
+    EVERY_INSTRUCTION.load(Relaxed)
+}
+
+/// Is there nothing to tell of this code unit? (A prefix is no instruction.)
+#[inline]
+fn is_of_no_interest(instruction: Instruction) -> bool {
+    const PREFIX_OR_CACHE: u8 = 0;
+    let counts = every_instruction() && instruction.opcode != PREFIX_OR_CACHE;
+    instruction.op == Op::Irrelevant && !counts
+}
+
+/// From now on functions that start are looked at, and their instructions told
+/// that may touch shared state, or all of them.
+pub fn start(every: bool) -> Result<()> {
+    EVERY_INSTRUCTION.store(every, Relaxed);
+    look_at_functions()
+}
+
+/// Nothing is looked at any more.
+pub fn stop() -> Result<()> {
+    EVERY_INSTRUCTION.store(false, Relaxed);
+    look_away()
 }
 
 fn site(table: &Table, offset: usize, opcode: u8) -> Site {
@@ -121,8 +152,9 @@ mod monitoring {
 
     fn take_tool(monitoring: Obj<'_>) -> Result<c_int> {
         let use_tool = code::attribute(monitoring, c"use_tool_id")?;
-        // 0, 1, 2 and 5 are meant for debuggers, coverage, profilers, optimisers.
-        for tool in [3, 4, 5, 2, 1, 0] {
+        // 0, 1, 2 and 5 are meant for debuggers, coverage, profilers, optimisers;
+        // Hypothesis wants 3.
+        for tool in [4, 5, 2, 1, 0, 3] {
             // SAFETY: a callable and matching format; a failure is a ValueError.
             let taken = unsafe {
                 error::check(ffi::PyObject_CallFunction(
@@ -167,8 +199,8 @@ mod monitoring {
         }
     }
 
-    /// From now on functions that start are looked at.
-    pub fn start() -> Result<()> {
+    /// Asks for the event that a function starts.
+    pub(super) fn look_at_functions() -> Result<()> {
         install()?;
         let monitoring = MONITORING.get().expect("installed");
         // What was not to be traced was switched off for good.
@@ -180,7 +212,7 @@ mod monitoring {
     }
 
     /// Removes every event that was asked for.
-    pub fn stop() -> Result<()> {
+    pub(super) fn look_away() -> Result<()> {
         let Some(monitoring) = MONITORING.get() else { return Ok(()) };
         let mut result = monitoring.call(&monitoring.set_events, None, 0);
         let hooked = std::mem::take(&mut *HOOKED.lock());
@@ -287,7 +319,7 @@ mod monitoring {
             unsafe { (Code::from_ptr(*args), ffi::PyLong_AsLong(*args.add(1)) as usize) };
         let Some(table) = code.table() else { return nothing() };
         let Some(instruction) = table.at(offset) else { return nothing() };
-        if instruction.op == Op::Irrelevant && !probe::is_active() {
+        if is_of_no_interest(instruction) && !probe::is_active() {
             return disable();
         }
         if session::running().is_none() {
@@ -326,12 +358,12 @@ mod settrace {
     }
 
     /// Nothing to do before the workers run.
-    pub fn start() -> Result<()> {
+    pub(super) fn look_at_functions() -> Result<()> {
         Ok(())
     }
 
     /// The trace functions ended with their workers.
-    pub fn stop() -> Result<()> {
+    pub(super) fn look_away() -> Result<()> {
         Ok(())
     }
 
@@ -396,7 +428,7 @@ mod settrace {
                     return probe::told(code, table, offset, Some(running));
                 }
                 let Some(instruction) = table.at(offset) else { return 0 };
-                if instruction.op == Op::Irrelevant {
+                if is_of_no_interest(instruction) {
                     return 0;
                 }
                 if instruction.op == Op::LoadBuiltin {

@@ -156,6 +156,11 @@ pub struct Execution {
     pub max_events: usize,
     /// Values read and written, for each access, when asked for.
     pub values: Option<Vec<Option<String>>>,
+    /// Is each instruction of traced code an event, whatever it touches? Then a plan
+    /// is a wish: what is in it for a worker that cannot run is left out.
+    pub by_instruction: bool,
+    /// Has the running worker had an event since it was given the turn?
+    within_event: bool,
     current: Option<Worker>,
     segments: std::vec::IntoIter<Segment>,
     budget: u32,
@@ -172,8 +177,14 @@ struct Errand {
     child: Worker,
     parent: Worker,
     budget: u32,
+    within_event: bool,
     begun: bool,
 }
+
+/// So many instructions a worker may run on when the plan is used up and each
+/// instruction is an event; then it is the next one's turn, lest one that polls
+/// waits for ever.
+const SLICE: u32 = 10_000;
 
 impl Execution {
     /// An execution before its first event.
@@ -190,6 +201,8 @@ impl Execution {
             diverged: None,
             max_events: usize::MAX,
             values: None,
+            by_instruction: false,
+            within_event: false,
             current: None,
             segments: Vec::new().into_iter(),
             budget: 0,
@@ -212,6 +225,7 @@ impl Execution {
         self.current = None;
         self.segments = plan.segments.clone().into_iter();
         self.budget = 0;
+        self.within_event = false;
         self.planned = true;
         self.sleepers.clone_from(&plan.sleep);
         self.chooses = chooses;
@@ -239,7 +253,8 @@ impl Execution {
         let Some(parent) = self.current else { return };
         self.workers[parent as usize].status = Status::Paused;
         self.workers[parent as usize].pending.clear();
-        self.errand = Some(Errand { child, parent, budget: self.budget, begun: false });
+        let (budget, within_event) = (self.budget, self.within_event);
+        self.errand = Some(Errand { child, parent, budget, within_event, begun: false });
     }
 
     /// The running worker begins a wait that ends so many virtual seconds from now.
@@ -276,6 +291,44 @@ impl Execution {
         self.pause(accesses, site)
     }
 
+    /// The running worker stands before a step that is no instruction. Where each
+    /// instruction is an event, the step belongs to the one that it is part of.
+    pub fn before_step(&mut self, accesses: &[Access], site: Site) -> Turn {
+        if self.joins_event() && self.cut.is_none() && self.is_possible(accesses) {
+            self.extend(accesses, site);
+            return Turn::Go;
+        }
+        let turn = self.before_event(accesses, site);
+        if turn == Turn::Go {
+            self.note_no_values(accesses.len());
+        }
+        turn
+    }
+
+    fn joins_event(&self) -> bool {
+        self.by_instruction && self.within_event
+    }
+
+    /// Adds accesses to the last event, which is the running worker's.
+    fn extend(&mut self, accesses: &[Access], site: Site) {
+        if !self.trace.extend(accesses) {
+            return;
+        }
+        if let Some(last) = self.sites.last_mut() {
+            *last = site;
+        }
+        self.note_no_values(accesses.len());
+        if let Some(current) = self.current {
+            accesses.iter().for_each(|access| self.count_tokens(*access, current));
+        }
+    }
+
+    fn note_no_values(&mut self, accesses: usize) {
+        if let Some(values) = &mut self.values {
+            values.extend((0..accesses).map(|_| None));
+        }
+    }
+
     #[cold]
     fn pause(&mut self, accesses: &[Access], site: Site) -> Turn {
         let Some(current) = self.current else { return Turn::Go };
@@ -289,13 +342,18 @@ impl Execution {
     /// Appends an event that the running worker was not asked about: the end of a
     /// timed wait.
     pub fn record_unasked(&mut self, accesses: &[Access], site: Site) {
+        if self.joins_event() {
+            return self.extend(accesses, site);
+        }
         self.budget = self.budget.saturating_sub(1);
         self.record(accesses, site);
+        self.note_no_values(accesses.len());
     }
 
     /// Appends an event of the running worker to the trace.
     pub fn record(&mut self, accesses: &[Access], site: Site) {
         let Some(current) = self.current else { return };
+        self.within_event = true;
         for (loc, hash) in self.locations.take_fresh() {
             self.trace.set_trait(loc, hash);
         }
@@ -387,23 +445,49 @@ impl Execution {
             let errand = *errand;
             if errand.begun {
                 self.errand = None;
-                return self.run(errand.parent, errand.budget);
+                let next = self.run(errand.parent, errand.budget);
+                self.within_event = errand.within_event;
+                return next;
             }
             self.errand = Some(Errand { begun: true, ..errand });
             return self.run(errand.child, 0);
         }
+        let plan_ends = self.planned;
         if self.planned {
-            if let Some(segment) = self.rest_of_segment().or_else(|| self.segments.next()) {
-                let known = (segment.worker as usize) < self.workers.len();
-                if known && (self.is_enabled(segment.worker) || self.time_out(segment.worker)) {
-                    return self.run(segment.worker, segment.events);
-                }
-                self.diverged = Some(self.trace.len());
+            if let Some(segment) = self.next_segment() {
+                return self.run(segment.worker, segment.events);
             }
             self.planned = false;
             self.segments = Vec::new().into_iter();
         }
-        self.next_freely(strategy)
+        self.next_freely(strategy, plan_ends)
+    }
+
+    /// What the plan says next, if it can be done.
+    fn next_segment(&mut self) -> Option<Segment> {
+        if self.by_instruction && !self.is_anybody_enabled() {
+            self.let_time_pass();
+        }
+        loop {
+            let segment = self.rest_of_segment().or_else(|| self.segments.next())?;
+            let known = (segment.worker as usize) < self.workers.len();
+            if known && self.is_enabled(segment.worker) {
+                return Some(segment);
+            }
+            if !self.by_instruction {
+                if known && self.time_out(segment.worker) {
+                    return Some(segment);
+                }
+                self.diverged = Some(self.trace.len());
+                return None;
+            }
+            self.budget = 0;
+        }
+    }
+
+    /// Is it the plan that says who runs now?
+    pub fn is_planned(&self) -> bool {
+        self.planned
     }
 
     /// A worker that waits in the middle of its segment goes on with it, when its
@@ -413,7 +497,7 @@ impl Execution {
         Some(Segment { worker, events: self.budget })
     }
 
-    fn next_freely(&mut self, strategy: &mut dyn Strategy) -> Next {
+    fn next_freely(&mut self, strategy: &mut dyn Strategy, plan_ends: bool) -> Next {
         // What a sleeper, or a candidate, is about to do is known only when it
         // stands before its first event.
         let unknown = self.workers.iter().enumerate().position(|(index, slot)| {
@@ -428,16 +512,24 @@ impl Execution {
         let able = |worker: &Worker| self.is_enabled(*worker) && !self.is_asleep(*worker);
         let goes_on =
             |worker: &Worker| able(worker) && !self.would_time_out(&self.workers[*worker as usize]);
-        let all = || 0..self.workers.len() as Worker;
-        let stays = self.current.filter(goes_on);
-        let first = stays.or_else(|| all().find(goes_on));
-        match first.or_else(|| self.earliest(all().filter(able))) {
+        let count = self.workers.len() as Worker;
+        // By instruction it goes round and round, each worker for a slice.
+        let in_turn = self.by_instruction && !plan_ends;
+        let stays = self.current.filter(|worker| goes_on(worker) && !in_turn);
+        let from = self.current.filter(|_| in_turn).map_or(0, |current| current + 1);
+        let first = stays.or_else(|| (0..count).map(|nth| (from + nth) % count).find(goes_on));
+        match first.or_else(|| self.earliest((0..count).filter(able))) {
             Some(worker) => {
-                let budget = if self.sleepers.is_empty() { u32::MAX } else { 1 };
+                let budget = if self.sleepers.is_empty() { self.longest_run() } else { 1 };
                 self.run(worker, budget)
             }
             None => self.nobody_can_run(),
         }
+    }
+
+    /// Events that a worker may run on for where nothing else is planned.
+    fn longest_run(&self) -> u32 {
+        if self.by_instruction { SLICE } else { u32::MAX }
     }
 
     fn next_by_choice(&mut self, strategy: &mut dyn Strategy) -> Next {
@@ -460,8 +552,8 @@ impl Execution {
         if self.workers.iter().all(Slot::is_over) {
             return Next::End;
         }
-        let asleep = (0..self.workers.len() as Worker).any(|worker| self.is_enabled(worker));
-        if asleep {
+        if self.is_anybody_enabled() {
+            // All that can run are asleep.
             self.cut = Some(Cut::Redundant);
             return self.next_to_kill();
         }
@@ -469,14 +561,17 @@ impl Execution {
             self.cut = Some(Cut::Daemons);
             return Next::End;
         }
-        if let Some(worker) = self.earliest(0..self.workers.len() as Worker) {
-            self.time_out(worker);
-            let budget = if self.chooses || !self.sleepers.is_empty() { 1 } else { u32::MAX };
-            return self.run(worker, budget);
+        if let Some(worker) = self.let_time_pass() {
+            let free = !self.chooses && self.sleepers.is_empty();
+            return self.run(worker, if free { self.longest_run() } else { 1 });
         }
         self.note_pending();
         self.cut = Some(Cut::Deadlock);
         self.next_to_kill()
+    }
+
+    fn is_anybody_enabled(&self) -> bool {
+        (0..self.workers.len() as Worker).any(|worker| self.is_enabled(worker))
     }
 
     /// Whose wait of these ends first.
@@ -486,6 +581,13 @@ impl Execution {
             slot.deadline.filter(|_| !slot.is_over()).map(|deadline| (deadline, worker))
         });
         waits.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, worker)| worker)
+    }
+
+    /// Lets the earliest wait time out, and says whose it is.
+    fn let_time_pass(&mut self) -> Option<Worker> {
+        let worker = self.earliest(0..self.workers.len() as Worker)?;
+        self.time_out(worker);
+        Some(worker)
     }
 
     /// Lets the wait of this worker time out, if it has a deadline.
@@ -513,6 +615,7 @@ impl Execution {
             self.time_out(worker);
         }
         self.current = Some(worker);
+        self.within_event = false;
         self.budget = budget;
         Next::Run(worker)
     }
@@ -531,6 +634,12 @@ impl Execution {
             }
         }
         Next::End
+    }
+
+    /// The worker of each event that touched anything.
+    pub fn ordering(&self) -> Vec<Worker> {
+        let events = self.trace.events().iter();
+        events.filter(|event| event.len > 0).map(|event| event.worker).collect()
     }
 
     /// The worker of each event: the schedule.

@@ -54,6 +54,11 @@ pub struct Job {
     pub reproductions: u32,
     /// What time is to the workers.
     pub time: time::Mode,
+    /// Is each instruction of traced code an event, or those that may touch shared
+    /// state?
+    pub by_instruction: bool,
+    /// Are the events of the last execution told, whatever came of it?
+    pub tells_events: bool,
     /// Called now and then: executions, estimate, seconds, failures.
     pub on_progress: Option<Owned>,
 }
@@ -194,6 +199,8 @@ pub struct Outcome {
     pub orderings: u64,
     /// How many executions there are in all.
     pub estimate: Option<Estimate>,
+    /// The events of the last execution, when asked for.
+    pub told: Option<Vec<Told>>,
     /// Nanoseconds in setup and invariant, in workers, in the engine.
     pub nanoseconds: [u64; 3],
 }
@@ -235,7 +242,7 @@ pub fn explore(job: &Job, search: &mut Search, lent: &Lent, signals: &Arc<Signal
     threads::begin_exploration(job.workers.len());
     time::begin_exploration(job.time);
     let mut outcome = Outcome::default();
-    match primitives::intercept().and_then(|()| tracer::start()) {
+    match primitives::intercept().and_then(|()| tracer::start(job.by_instruction)) {
         Ok(()) => loop {
             let restarts = outcome.restarts;
             outcome = Explorer::new(job, lent, signals).search(search);
@@ -261,6 +268,8 @@ struct Explorer<'a> {
     signals: &'a Arc<Signals>,
     active: Option<known_threads::ActiveThreads>,
     outcome: Outcome,
+    /// Is the strategy one that may run an ordering more than once?
+    samples: bool,
     orderings: FxHashSet<u64>,
     /// When the progress was told last.
     told: Instant,
@@ -278,6 +287,7 @@ impl<'a> Explorer<'a> {
             signals,
             active: known_threads::active(),
             outcome: Outcome::default(),
+            samples: false,
             orderings: FxHashSet::default(),
             told: Instant::now(),
             goes_on: true,
@@ -285,12 +295,17 @@ impl<'a> Explorer<'a> {
     }
 
     fn search(mut self, search: &mut Search) -> Outcome {
-        session::with(|execution| execution.max_events = self.job.max_events);
+        session::with(|execution| {
+            execution.max_events = self.job.max_events;
+            execution.by_instruction = self.job.by_instruction;
+            execution.values = self.job.tells_events.then(Vec::new);
+        });
         let limits = Limits {
             max_executions: self.job.max_executions,
             total_time: self.job.total_time,
             stop_on_first: self.job.stop_on_first,
         };
+        self.samples = matches!(search, Search::Sample(_));
         let began = Instant::now();
         let summary = match search {
             Search::Dpor(bound) => {
@@ -317,6 +332,7 @@ impl<'a> Explorer<'a> {
         };
         outcome.estimate = summary.estimate;
         outcome.orderings = self.orderings.len() as u64;
+        session::with(|execution| execution.values = None);
         if let Some(mut failure) = self.outcome.failure.take() {
             if self.outcome.raised.is_none() {
                 let kept = (self.outcome.events, self.outcome.diverged.take());
@@ -627,9 +643,12 @@ impl exploration::Runner for Explorer<'_> {
     ) -> exploration::Verdict {
         let verdict = self.execute(plan, strategy);
         let verdict = self.judge(verdict);
-        if strategy.chooses() {
-            let schedule = session::with(|execution| execution.schedule());
-            self.orderings.insert(FxBuildHasher.hash_one(schedule));
+        if self.samples {
+            let ordering = session::with(|execution| execution.ordering());
+            self.orderings.insert(FxBuildHasher.hash_one(ordering));
+        }
+        if self.job.tells_events {
+            self.outcome.told = Some(told());
         }
         session::with(|execution| std::mem::swap(&mut execution.trace, trace));
         self.clean_up();

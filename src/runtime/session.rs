@@ -15,6 +15,7 @@ use crate::interp::error::{self, Raised, Result};
 use crate::interp::frame::Frame;
 use crate::interp::object::Obj;
 use crate::interp::seat;
+use crate::interp::tracer;
 use crate::observe::instruction::observe;
 use crate::observe::location::{Field, Sink, Touch};
 use crate::trace::{Access, Kind, Loc, Worker};
@@ -149,7 +150,7 @@ pub fn instruction<'a>(
     loop {
         let mut touches = Touches(SmallVec::new());
         observe(instruction, code, frame, &mut touches);
-        if touches.0.is_empty() {
+        if touches.0.is_empty() && !tracer::every_instruction() {
             return Ok(());
         }
         let turn = (|| {
@@ -302,12 +303,9 @@ pub fn step(
                 execution.end_wait(worker);
                 return Some((Turn::Go, true));
             }
-            let turn = execution.before_event(&now, site);
+            let turn = execution.before_step(&now, site);
             if turn == Turn::Go {
                 execution.end_wait(worker);
-                if let Some(values) = &mut execution.values {
-                    values.extend(now.iter().map(|_| None));
-                }
             }
             Some((turn, false))
         });
@@ -319,15 +317,28 @@ pub fn step(
     }
 }
 
+/// Takes one entry of a schedule of instructions, for a worker that wants to be
+/// scheduled here. False: the schedule is used up, or there is none.
+pub fn take_turn() -> Result<bool> {
+    let Some(worker) = running().filter(|_| tracer::every_instruction()) else { return Ok(false) };
+    let site = caller("turn");
+    loop {
+        let turn = with(|execution| {
+            let killed = execution.workers[worker as usize].killed;
+            (!killed).then(|| (execution.before_event(&[], site), execution.is_planned()))
+        });
+        match turn {
+            Some((Turn::Go, planned)) => return Ok(planned),
+            Some((Turn::Wait, _)) => give_turn_away()?,
+            None => return Err(kill()),
+        }
+    }
+}
+
 /// Records a step that happens without being chosen: the end of a timed wait.
 pub fn record(what: &'static str, accesses: &[Access]) {
     let site = caller(what);
-    with(|execution| {
-        execution.record_unasked(accesses, site);
-        if let Some(values) = &mut execution.values {
-            values.extend(accesses.iter().map(|_| None));
-        }
-    });
+    with(|execution| execution.record_unasked(accesses, site));
 }
 
 /// Is this worker a thread that is being unwound?
@@ -458,7 +469,7 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
 pub fn select_files(files: Files) {
     if *current().files.borrow() != files {
         current().files.replace(files);
-        crate::interp::tracer::new_selection();
+        tracer::new_selection();
     }
 }
 

@@ -5,12 +5,14 @@
 
 pub mod pct;
 pub mod pos;
+pub mod random;
 pub mod replay;
 pub mod surw;
 pub mod walk;
 
 pub use pct::Pct;
 pub use pos::Pos;
+pub use random::Random;
 pub use replay::Replay;
 pub use surw::Surw;
 pub use walk::Walk;
