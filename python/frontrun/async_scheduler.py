@@ -18,8 +18,9 @@ class InterleavedLoop:
     called, and they must not await.
 
     Args:
-        deadlock_timeout: Seconds that one pause may take. That every unfinished task is
-            paused and none may proceed is recognised at once.
+        deadlock_timeout: Seconds that one pause may take. A deadlock is recognised at once:
+            when every unfinished task is paused and none may proceed, or waits for a lock,
+            condition, event, semaphore or queue of asyncio and nobody is left to wake it.
     """
 
     def __init__(self, *, deadlock_timeout: float = 5.0) -> None:
@@ -28,6 +29,10 @@ class InterleavedLoop:
                 f"deadlock_timeout must be more than 0 seconds, not {deadlock_timeout}"
             )
         self.deadlock_timeout = deadlock_timeout
+        self.deadlocked = False
+        """Was a deadlock found?"""
+        self.timed_out = False
+        """Did the tasks of `run_all` take too long?"""
         self._error: BaseException | None = None
         self._unfinished: set[Hashable] = set()
         self._tasks: list[asyncio.Task[None]] = []
@@ -53,6 +58,8 @@ class InterleavedLoop:
 
     def _handle_timeout(self, task_id: Any, marker: Any = None) -> None:
         """A task was paused for too long, or for ever; reports a `TimeoutError`."""
+        if self._error is None:
+            self.deadlocked = True
         at = "" if marker is None else f" at {marker!r}"
         self._report_error(
             TimeoutError(
@@ -120,14 +127,18 @@ class InterleavedLoop:
         """
         funcs = task_funcs if isinstance(task_funcs, Mapping) else dict(enumerate(task_funcs))
         self._error = None
+        self.deadlocked = self.timed_out = False
         self._paused.clear()
         self._unfinished = set(funcs)
         self._tasks = [asyncio.create_task(self._run(key, func)) for key, func in funcs.items()]
         try:
             async with asyncio.timeout(timeout):
-                if self._tasks:
-                    await asyncio.wait(self._tasks)
+                pending = set(self._tasks)
+                while pending:
+                    _, pending = await asyncio.wait(pending, timeout=_GLANCE)
+                    self._look_for_deadlock(has_limit=timeout is not None)
         except TimeoutError:
+            self.timed_out = self._error is None
             self._report_error(
                 TimeoutError(f"tasks did not end within {timeout} s. {self._standing()}")
             )
@@ -168,9 +179,45 @@ class InterleavedLoop:
         if stopped and self._unfinished and self._unfinished <= set(stopped):
             self._handle_timeout(stopped[0], self._paused[stopped[0]][0])
 
+    def _look_for_deadlock(self, *, has_limit: bool) -> None:
+        """Recognise that all wait for what only they could do."""
+        waiting = [task for task in self._tasks if not task.done()]
+        if self._error is not None or not all(map(_waits_for_task, waiting)):
+            return
+        if waiting and _timers() <= has_limit + len(self._paused):
+            self.deadlocked = True
+            self._report_error(
+                TimeoutError(f"Deadlock: every task waits for another one. {self._standing()}")
+            )
+
     def _standing(self) -> str:
         return "; ".join(
             f"task {key!r} "
             + (f"is paused at {self._paused[key][0]!r}" if key in self._paused else "is not paused")
             for key in sorted(self._unfinished, key=repr)
         )
+
+
+# How often the tasks are looked at (s).
+_GLANCE = 0.02
+# Where a coroutine of asyncio waits for what only another task does, or a pause of ours.
+_PRIMITIVES = (asyncio.locks.__file__, asyncio.queues.__file__, __file__)
+
+
+def _waits_for_task(task: asyncio.Task[None]) -> bool:
+    """Is it stopped in a primitive of asyncio, or paused?"""
+    waiter = getattr(task, "_fut_waiter", None)
+    if waiter is None or waiter.done():
+        return False
+    coroutine: Any = task.get_coro()
+    while (inner := getattr(coroutine, "cr_await", None)) is not None and hasattr(inner, "cr_code"):
+        coroutine = inner
+    return coroutine.cr_code.co_filename in _PRIMITIVES
+
+
+def _timers() -> float:
+    """How many timers the event loop has; infinitely many where it does not say."""
+    scheduled = getattr(asyncio.get_running_loop(), "_scheduled", None)
+    if scheduled is None:
+        return float("inf")
+    return sum(not handle.cancelled() for handle in scheduled)
