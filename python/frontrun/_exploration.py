@@ -284,7 +284,7 @@ def explore_natively(
     native = {f.name: getattr(options, f.name) for f in fields(options)}
     native["strategy"] = strategy
     native["carrier"] = options.carrier or _default_carrier()
-    native["excluded"] = _library_directories()
+    native["excluded"] = library_directories()
     native["trace_packages"] = list(options.trace_packages)
     if isinstance(options, SampleOptions):
         native["max_executions"] = options.max_attempts
@@ -328,7 +328,7 @@ def _checked_workers(workers: Sequence[Worker[State]], argument: str) -> list[Wo
 
 
 @cache
-def _library_directories() -> list[str]:
+def library_directories() -> list[str]:
     """Where code is not traced: the standard library, installed packages, frontrun itself."""
     names = ("stdlib", "platstdlib", "purelib", "platlib")
     found = {sysconfig.get_path(name) for name in names}

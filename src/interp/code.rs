@@ -259,6 +259,13 @@ impl<'a> Code<'a> {
         unsafe { Obj::from_arg(self.raw().co_filename.cast()) }
     }
 
+    /// The line of the instruction at an offset in bytes, from 1; 0 where it has none.
+    pub fn line(self, offset: u32) -> i32 {
+        // SAFETY: a live code object; reads its table of lines.
+        let line = unsafe { ffi::PyCode_Addr2Line(self.as_obj().as_ptr().cast(), offset as c_int) };
+        line.max(0)
+    }
+
     /// `co_name`, as text.
     pub fn plain_name(self) -> String {
         // SAFETY: co_name is a str that the code object keeps alive.

@@ -76,6 +76,12 @@ pub fn value_error(message: &str) -> Raised {
     raise(unsafe { ffi::PyExc_ValueError }, message)
 }
 
+/// Sets `IndexError(message)`.
+pub fn index_error(message: &str) -> Raised {
+    // SAFETY: reads the address of a static exception class.
+    raise(unsafe { ffi::PyExc_IndexError }, message)
+}
+
 /// Sets `ImportError(message)`.
 pub fn import_error(message: &str) -> Raised {
     // SAFETY: reads the address of a static exception class.

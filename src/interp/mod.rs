@@ -9,6 +9,7 @@
 pub mod attributes;
 pub mod call;
 pub mod callables;
+pub mod capsule;
 pub mod code;
 pub mod containers;
 pub mod dict;
@@ -29,6 +30,7 @@ pub mod relocations;
 pub mod seat;
 pub mod thread_state;
 pub mod threads;
+pub mod trace_function;
 pub mod tracer;
 pub mod types;
 pub mod value;

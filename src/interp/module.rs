@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use pyo3_ffi as ffi;
 
+use super::capsule;
 use super::code::{self, dict_items, list_items};
 use super::error::{self, Raised, Result};
 use super::object::{Obj, Owned};
@@ -18,7 +19,9 @@ use crate::runtime::carrier::{self, Watch};
 use crate::runtime::exploration::{
     self, Blocked, Divergence, Failure, Job, Outcome, Search, Told, Violation,
 };
+use crate::runtime::recorder::{self, Recording};
 use crate::runtime::session::{self, Files, Signals};
+use crate::runtime::stats;
 use crate::runtime::time::Mode;
 use crate::strategy::{Pct, Pos, Random, Replay, Surw, Walk, random};
 use crate::trace::{Kind, Worker};
@@ -73,15 +76,22 @@ fn explore(arguments: &[Obj<'_>]) -> Result<Value> {
         return Err(error::runtime_error("the interpreter is ending: too late for an exploration"));
     }
     if session::running().is_some() || !BUSY.begin() {
-        return Err(error::runtime_error(
-            "an exploration runs already in this process: explorations can neither be nested \
-             nor run side by side in threads",
-        ));
+        return Err(busy());
     }
     let result =
         prepare().and_then(|()| explore_alone(*setup, *workers, *invariant, Options(*options)));
     BUSY.end();
     result
+}
+
+fn busy() -> Raised {
+    error::runtime_error(if recorder::is_active() {
+        "accesses are being recorded in this process: explorations and recordings can neither be \
+         nested nor run side by side in threads"
+    } else {
+        "an exploration runs already in this process: explorations can neither be nested \
+         nor run side by side in threads"
+    })
 }
 
 /// The process in which an exploration runs; 0 for none. A fork during one does
@@ -118,6 +128,7 @@ fn explore_alone(
         files: Files {
             excluded: options.strings("excluded"),
             packages: options.strings("trace_packages"),
+            only: None,
         },
         carrier: match options.get("carrier").and_then(Obj::as_str).as_deref() {
             Some("threads") => Carrier::Threads,
@@ -420,11 +431,12 @@ fn backend(_arguments: &[Obj<'_>]) -> Result<Value> {
     ]))
 }
 
-/// `unknown_calls()`: calls since the last time, by name, of functions whose effect
-/// is not known, with a container among the arguments.
-fn unknown_calls(_arguments: &[Obj<'_>]) -> Result<Value> {
+/// `unknown_calls(forget=True)`: calls since they were last forgotten, by name, of
+/// functions whose effect is not known, with a container among the arguments.
+fn unknown_calls(arguments: &[Obj<'_>]) -> Result<Value> {
+    let forget = arguments.first().map_or(Ok(true), |one| super::redirect::is_true(*one))?;
     let dict = Value::Dict(vec![]).into_object()?;
-    for (name, count) in calls::take_unknown() {
+    for (name, count) in calls::unknown_calls(forget) {
         let (name, count) = (Value::Str(name).into_object()?, Value::Int(count as i64));
         super::dict::set(dict.borrow(), name.borrow(), count.into_object()?.borrow())?;
     }
@@ -439,6 +451,123 @@ fn listen(arguments: &[Obj<'_>]) -> Result<Value> {
     prepare()?;
     probe::start(*codes, *callback, *null)?;
     Ok(Value::None)
+}
+
+/// Which files a recording is about: `excluded` directories, or `only` these paths.
+fn files_of(excluded: Obj<'_>, only: Obj<'_>) -> Files {
+    let strings = |list| list_items(list).filter_map(Obj::as_str).collect();
+    let only = (!only.is_none()).then(|| strings(only));
+    Files { excluded: strings(excluded), packages: vec![], only }
+}
+
+/// Begins a recording, alone in this process.
+fn begin_recording(start: impl FnOnce() -> Result<()>) -> Result<()> {
+    if session::running().is_some() || !BUSY.begin() {
+        return Err(busy());
+    }
+    prepare().and_then(|()| start()).inspect_err(|Raised| BUSY.end())
+}
+
+/// `record(function, excluded, only, opcodes)`: the function's result and the recording.
+fn record(arguments: &[Obj<'_>]) -> Result<Value> {
+    let [function, excluded, only, opcodes] = arguments else {
+        return Err(error::runtime_error("record takes four arguments"));
+    };
+    let opcodes = super::redirect::is_true(*opcodes)?;
+    begin_recording(|| recorder::record(files_of(*excluded, *only), opcodes))?;
+    super::tracer::enter_thread();
+    let result = super::call::call(*function, &[]).map_err(|Raised| error::take());
+    super::tracer::leave_thread();
+    let recording = recorder::stop();
+    BUSY.end();
+    let result = result.map_err(|raised| raised.map_or(Raised, error::restore))?;
+    let recording = recording?.ok_or_else(|| error::runtime_error("the recording was ended"))?;
+    Ok(Value::Tuple(vec![Value::Object(result), Value::Object(capsule::wrap(recording)?)]))
+}
+
+/// The recording that an argument is.
+fn recording<'a>(argument: Option<&Obj<'a>>) -> Result<&'a Recording> {
+    let recording = argument.and_then(|argument| capsule::unwrap(*argument));
+    recording.ok_or_else(|| error::value_error("the first argument must be a recording"))
+}
+
+/// `recorded_counts(recording)`: how many accesses and instructions it has.
+fn recorded_counts(arguments: &[Obj<'_>]) -> Result<Value> {
+    let (accesses, instructions) = recording(arguments.first())?.counts();
+    Ok(Value::Tuple(vec![Value::Int(accesses as i64), Value::Int(instructions as i64)]))
+}
+
+fn recorded(
+    arguments: &[Obj<'_>],
+    get: fn(&Recording, usize, Obj<'_>) -> Result<Option<Owned>>,
+) -> Result<Value> {
+    let [first, index, class] = arguments else {
+        return Err(error::runtime_error("three arguments are needed"));
+    };
+    let index = index.as_i64().and_then(|index| usize::try_from(index).ok());
+    let found = match index {
+        Some(index) => get(recording(Some(first))?, index, *class)?,
+        None => None,
+    };
+    found.map(Value::Object).ok_or_else(|| error::index_error("behind the end of the recording"))
+}
+
+/// `recorded_access(recording, index, class)`: see [`Recording::access`].
+fn recorded_access(arguments: &[Obj<'_>]) -> Result<Value> {
+    recorded(arguments, Recording::access)
+}
+
+/// `recorded_instruction(recording, index, class)`: see [`Recording::instruction`].
+fn recorded_instruction(arguments: &[Obj<'_>]) -> Result<Value> {
+    recorded(arguments, Recording::instruction)
+}
+
+/// `tell_accesses(callback, class, excluded, only)`: see [`recorder::tell`].
+fn tell_accesses(arguments: &[Obj<'_>]) -> Result<Value> {
+    let [callback, class, excluded, only] = arguments else {
+        return Err(error::runtime_error("tell_accesses takes four arguments"));
+    };
+    begin_recording(|| recorder::tell(files_of(*excluded, *only), *callback, *class))?;
+    super::tracer::enter_thread();
+    Ok(Value::None)
+}
+
+/// `tell_no_accesses()`: ends what `tell_accesses` began.
+fn tell_no_accesses(_arguments: &[Obj<'_>]) -> Result<Value> {
+    if recorder::is_telling() {
+        super::tracer::leave_thread();
+        recorder::stop()?;
+        BUSY.end();
+    }
+    Ok(Value::None)
+}
+
+/// `trace_thread(frame, event, argument)`: a trace function that lets its thread be
+/// recorded (3.11; later versions record all threads).
+fn trace_thread(_arguments: &[Obj<'_>]) -> Result<Value> {
+    if recorder::is_active() {
+        super::tracer::enter_worker();
+    }
+    Ok(Value::None)
+}
+
+/// `settrace(function)`: see [`super::trace_function`].
+fn settrace(arguments: &[Obj<'_>]) -> Result<Value> {
+    let [function] = arguments else {
+        return Err(error::runtime_error("settrace takes one argument"));
+    };
+    super::trace_function::set(*function)?;
+    Ok(Value::None)
+}
+
+/// `gettrace()`: the trace function of this thread, or None.
+fn gettrace(_arguments: &[Obj<'_>]) -> Result<Value> {
+    Ok(Value::maybe(super::trace_function::get(), Value::Object))
+}
+
+/// `stats()`: what this process has done so far.
+fn stats(_arguments: &[Obj<'_>]) -> Result<Value> {
+    Ok(Value::Dict(stats::all().map(|(name, value)| (name, Value::Int(value as i64))).collect()))
 }
 
 /// `unlisten()`: ends what `listen` began.
@@ -514,7 +643,17 @@ functions! {
     opcodes: "opcodes() -> list: number, name and whether it is known, of each opcode.",
     depths: "depths(code) -> list: the static stack depth before each code unit.",
     listen: "listen(codes, callback, null): tells what is observed at their instructions.",
-    unknown_calls: "unknown_calls() -> dict: how often functions of unknown effect were called.",
+    unknown_calls: "unknown_calls(forget=True) -> dict: how often functions of unknown effect were called.",
+    record: "record(function, excluded, only, opcodes) -> (result, recording)",
+    recorded_counts: "recorded_counts(recording) -> (accesses, instructions)",
+    recorded_access: "recorded_access(recording, index, class): the access as a class(...)",
+    recorded_instruction: "recorded_instruction(recording, index, class): as a class(...)",
+    tell_accesses: "tell_accesses(callback, class, excluded, only): calls it before each access.",
+    tell_no_accesses: "tell_no_accesses(): ends what tell_accesses began.",
+    trace_thread: "trace_thread(frame, event, argument): lets this thread be recorded (3.11).",
+    settrace: "settrace(function): sets the trace function of this thread.",
+    gettrace: "gettrace(): the trace function of this thread, or None.",
+    stats: "stats() -> dict: what this process has done so far.",
     unlisten: "unlisten(): ends what listen began.",
     trace_markers: "trace_markers(look, reached): reports the gates of this thread (3.11).",
     intercept: "intercept(on): redirects the primitives that block, or restores them.",

@@ -7,6 +7,7 @@ use std::ptr::NonNull;
 use pyo3_ffi as ffi;
 
 use super::layout::{self, PyThreadState};
+use super::object::{Obj, Owned};
 
 /// A thread state of this interpreter that lives as long as the process, or
 /// that its owner keeps alive.
@@ -183,6 +184,19 @@ impl ThreadState {
     pub fn identity(self) -> usize {
         // SAFETY: reads a word of a live state.
         unsafe { (*self.raw()).thread_id as usize }
+    }
+
+    /// The object of its trace function.
+    pub fn trace_object(self) -> Option<Owned> {
+        // SAFETY: the attached state keeps the object alive.
+        unsafe { Obj::from_ptr((*self.raw()).c_traceobj.cast()) }.map(Obj::own)
+    }
+
+    /// Its trace function and that function's object.
+    #[cfg(not(Py_3_12))]
+    pub fn trace_function(self) -> (layout::Py_tracefunc, Option<Owned>) {
+        // SAFETY: reads a word of a live state.
+        (unsafe { (*self.raw()).c_tracefunc }, self.trace_object())
     }
 
     /// Tells the interpreter where this state's C stack lies (3.14+), so that deep

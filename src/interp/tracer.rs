@@ -13,8 +13,8 @@ use crate::interp::frame::Frame;
 use crate::observe::instruction::loaded_global;
 use crate::observe::opcodes::Op;
 use crate::runtime::execution::Site;
-use crate::runtime::session;
 use crate::runtime::session::is_traced;
+use crate::runtime::{recorder, session, stats};
 
 /// Name of the back end.
 pub const BACKEND: &str = if cfg!(Py_3_12) { "monitoring" } else { "settrace" };
@@ -245,6 +245,12 @@ mod monitoring {
     /// As above.
     pub fn leave_worker() {}
 
+    /// As above.
+    pub fn enter_thread() {}
+
+    /// As above.
+    pub fn leave_thread() {}
+
     static mut START: ffi::PyMethodDef = ffi::PyMethodDef {
         ml_name: c"frontrun_start".as_ptr(),
         ml_meth: ffi::PyMethodDefPointer { PyCFunctionFast: on_start },
@@ -277,7 +283,7 @@ mod monitoring {
         // SAFETY: PY_START passes (code, offset), alive for the call.
         let code = unsafe { Code::from_ptr(*args) };
         // Other threads, setup and invariant run the same functions unobserved.
-        if session::running().is_none() {
+        if session::running().is_none() && !recorder::is_active() {
             return nothing();
         }
         let Some(table) = code.table() else { return disable() };
@@ -293,7 +299,9 @@ mod monitoring {
     #[cold]
     fn hook(code: Code<'_>, table: &Table) -> Result<()> {
         let monitoring = MONITORING.get().expect("a callback implies it");
-        code::remember(code, table.id);
+        if session::running().is_some() {
+            code::remember(code, table.id);
+        }
         HOOKED.lock().push(code.as_obj().own());
         monitoring.call(&monitoring.set_local_events, Some(code.as_obj()), monitoring.instruction)
     }
@@ -317,15 +325,22 @@ mod monitoring {
         // is a small int.
         let (code, offset) =
             unsafe { (Code::from_ptr(*args), ffi::PyLong_AsLong(*args.add(1)) as usize) };
+        stats::SEEN.add(1);
         let Some(table) = code.table() else { return nothing() };
         let Some(instruction) = table.at(offset) else { return nothing() };
         if is_of_no_interest(instruction) && !probe::is_active() {
             return disable();
         }
-        if session::running().is_none() {
+        if session::running().is_none() && !recorder::is_active() {
             return probe::told(code, table, offset, Frame::current(code));
         }
         let Some(frame) = Frame::current(code) else { return nothing() };
+        if session::running().is_none() {
+            return match recorder::instruction(instruction, code, table.id, offset, frame) {
+                Ok(()) => nothing(),
+                Err(Raised) => std::ptr::null_mut(),
+            };
+        }
         if instruction.op == Op::LoadBuiltin
             && code.learn(table, offset, loaded_global(instruction, code, frame))
             && observe_anew(code).is_err()
@@ -344,13 +359,16 @@ mod monitoring {
 pub use settrace::*;
 #[cfg(not(Py_3_12))]
 mod settrace {
+    use std::cell::RefCell;
     use std::ffi::c_int;
+    use std::mem::ManuallyDrop;
 
     use pyo3_ffi as ffi;
 
     use super::*;
     use crate::interp::layout;
-    use crate::interp::object::Obj;
+    use crate::interp::object::{Obj, Owned};
+    use crate::interp::thread_state::ThreadState;
 
     /// Nothing to prepare.
     pub fn install() -> Result<()> {
@@ -390,6 +408,34 @@ mod settrace {
         unsafe { ffi::PyEval_SetTrace(None, std::ptr::null_mut()) };
     }
 
+    thread_local! {
+        /// The trace function that this thread had. Never dropped with its thread: the
+        /// interpreter is gone by then.
+        static OUTER: ManuallyDrop<RefCell<Option<Outer>>> = Default::default();
+    }
+
+    type Outer = (layout::Py_tracefunc, Option<Owned>);
+
+    /// Traces the calling thread in place of the trace function that it has.
+    pub fn enter_thread() {
+        OUTER.with(|outer| outer.replace(Some(ThreadState::current().trace_function())));
+        enter_worker();
+    }
+
+    /// Gives the calling thread its trace function back.
+    pub fn leave_thread() {
+        let Some((function, object)) = OUTER.with(|outer| outer.take()) else { return };
+        let object =
+            object.as_ref().map_or(std::ptr::null_mut(), |object| object.borrow().as_ptr());
+        // SAFETY: a function that was set before with this object; the two declarations
+        // of its type differ in name only.
+        unsafe {
+            let function =
+                function.map(|function| std::mem::transmute::<_, ffi::Py_tracefunc>(function));
+            ffi::PyEval_SetTrace(function, object);
+        }
+    }
+
     unsafe extern "C" fn on_event(
         _object: *mut ffi::PyObject,
         frame: *mut ffi::PyFrameObject,
@@ -408,7 +454,7 @@ mod settrace {
                 let Some(table) = code.table() else { return 0 };
                 let wanted =
                     if probe::is_active() { probe::wants(code) } else { traced(code, table) };
-                if wanted && !probe::is_active() {
+                if wanted && session::running().is_some() {
                     code::remember(code, table.id);
                 }
                 // SAFETY: the frame object is ours to configure, as `f_trace_opcodes`
@@ -420,16 +466,24 @@ mod settrace {
                 0
             }
             ffi::PyTrace_OPCODE => {
+                stats::SEEN.add(1);
                 let Some(table) = code.table() else { return 0 };
                 // SAFETY: as above: the frame of a running trace function.
                 let Some(running) = (unsafe { Frame::of_object(frame, code) }) else { return 0 };
                 let offset = running.offset(code);
-                if session::running().is_none() {
+                if session::running().is_none() && !recorder::is_active() {
                     return probe::told(code, table, offset, Some(running));
                 }
                 let Some(instruction) = table.at(offset) else { return 0 };
                 if is_of_no_interest(instruction) {
                     return 0;
+                }
+                if session::running().is_none() {
+                    let id = table.id;
+                    return match recorder::instruction(instruction, code, id, offset, running) {
+                        Ok(()) => 0,
+                        Err(Raised) => -1,
+                    };
                 }
                 if instruction.op == Op::LoadBuiltin {
                     code.learn(table, offset, loaded_global(instruction, code, running));

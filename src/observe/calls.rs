@@ -1099,9 +1099,14 @@ fn effect_of(definition: usize) -> Option<Effect> {
 }
 
 /// Calls of functions that the table does not know, with a container among the
-/// arguments: each was taken to write it. Names and numbers, then forgotten.
-pub fn take_unknown() -> Vec<(String, u64)> {
-    std::mem::take(&mut *UNKNOWN.lock()).into_values().collect()
+/// arguments: each was taken to write it. Names and numbers.
+pub fn unknown_calls(forget: bool) -> Vec<(String, u64)> {
+    let mut all = UNKNOWN.lock();
+    let told = all.values().cloned().collect();
+    if forget {
+        all.clear();
+    }
+    told
 }
 
 /// The positional and other arguments of a call, first to last.

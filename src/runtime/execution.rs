@@ -5,6 +5,7 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use super::locations::Locations;
+use super::stats;
 use crate::strategy::{Candidate, Plan, Segment, Sleeper, Strategy};
 use crate::trace::{Access, Kind, Loc, Pending, Trace, Worker};
 
@@ -614,7 +615,9 @@ impl Execution {
         if self.would_time_out(&self.workers[worker as usize]) {
             self.time_out(worker);
         }
-        self.current = Some(worker);
+        if self.current.replace(worker).is_some_and(|before| before != worker) {
+            stats::SWITCHES.add(1);
+        }
         self.within_event = false;
         self.budget = budget;
         Next::Run(worker)

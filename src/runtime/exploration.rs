@@ -13,7 +13,7 @@ use rustc_hash::{FxBuildHasher, FxHashSet};
 use super::carrier::Lent;
 use super::execution::{Cut, Next, Site};
 use super::session::{self, Files, Signals};
-use super::{threads, time};
+use super::{stats, threads, time};
 use crate::dpor::Dpor;
 use crate::explore::{self as exploration, Budget, End, Estimate, Limits, Progress};
 use crate::interp::call::call;
@@ -246,6 +246,7 @@ pub fn explore(job: &Job, search: &mut Search, lent: &Lent, signals: &Arc<Signal
         Ok(()) => loop {
             let restarts = outcome.restarts;
             outcome = Explorer::new(job, lent, signals).search(search);
+            account_for(&outcome);
             outcome.restarts = restarts;
             let again = outcome.diverged.is_some() && outcome.failure.is_none();
             if !again || restarts == MOST_RESTARTS || outcome.raised.is_some() {
@@ -260,6 +261,15 @@ pub fn explore(job: &Job, search: &mut Search, lent: &Lent, signals: &Arc<Signal
     }
     primitives::stand_for(0);
     outcome
+}
+
+fn account_for(outcome: &Outcome) {
+    let [around, workers, engine] = outcome.nanoseconds;
+    stats::DELIVERED.add(outcome.events);
+    stats::EXECUTIONS.add(outcome.executions);
+    stats::SETUP.add(around);
+    stats::WORKERS.add(workers);
+    stats::ENGINE.add(engine);
 }
 
 struct Explorer<'a> {
@@ -788,7 +798,8 @@ fn told() -> Vec<Told> {
     })
 }
 
-fn field_text(object: Obj<'_>, field: Field, label: Option<Obj<'_>>, global: bool) -> String {
+/// The part of an object, as people are told of it.
+pub fn field_text(object: Obj<'_>, field: Field, label: Option<Obj<'_>>, global: bool) -> String {
     use crate::interp::containers::{Shape, shape};
     match field {
         Field::Key(_) if global => label.and_then(Obj::as_str).unwrap_or_default(),

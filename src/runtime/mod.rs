@@ -6,6 +6,8 @@ pub mod exploration;
 pub mod locations;
 pub mod locks;
 pub mod queues;
+pub mod recorder;
 pub mod session;
+pub mod stats;
 pub mod threads;
 pub mod time;

@@ -6,6 +6,7 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::execution::{Accesses, Cut, Execution, Resource, Site, Turn};
@@ -36,7 +37,7 @@ pub struct Signals {
     /// Number of the execution that runs.
     pub execution: AtomicU64,
     /// Where a worker was found stuck.
-    pub stuck_at: parking_lot::Mutex<Option<String>>,
+    pub stuck_at: Mutex<Option<String>>,
 }
 
 impl Signals {
@@ -81,7 +82,6 @@ pub struct Session {
     kills: Cell<u32>,
     events: Cell<u32>,
     signals: RefCell<Arc<Signals>>,
-    files: RefCell<Files>,
     pub(super) children: RefCell<super::threads::Children>,
     pub(super) time: super::time::Readings,
 }
@@ -435,6 +435,8 @@ pub fn poll_signals() {
     }
 }
 
+static FILES: Mutex<Files> = Mutex::new(Files { excluded: vec![], packages: vec![], only: None });
+
 /// Which files are traced.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Files {
@@ -443,10 +445,15 @@ pub struct Files {
     pub excluded: Vec<String>,
     /// Patterns of dotted module names that are traced all the same.
     pub packages: Vec<String>,
+    /// Patterns of paths: where there are any, nothing else counts.
+    pub only: Option<Vec<String>>,
 }
 
 impl Files {
     fn is_traced(&self, name: &str) -> bool {
+        if let Some(only) = &self.only {
+            return only.iter().any(|pattern| matches(pattern.as_bytes(), name.as_bytes()));
+        }
         let roots = self.excluded.iter().filter(|root| name.starts_with(root.as_str()));
         let Some(root) = roots.max_by_key(|root| root.len()) else { return true };
         let module = name[root.len()..].trim_end_matches(".py").trim_end_matches("/__init__");
@@ -467,8 +474,9 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
 
 /// Selects the files to trace from now on.
 pub fn select_files(files: Files) {
-    if *current().files.borrow() != files {
-        current().files.replace(files);
+    let mut now = FILES.lock();
+    if *now != files {
+        *now = files;
         tracer::new_selection();
     }
 }
@@ -479,5 +487,5 @@ pub fn is_traced(code: Code<'_>) -> bool {
     if name.starts_with("<frozen") || name == "<__array_function__ internals>" {
         return false;
     }
-    current().files.borrow().is_traced(&name)
+    FILES.lock().is_traced(&name)
 }
