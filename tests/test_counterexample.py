@@ -1,11 +1,22 @@
 """A counterexample is as simple as can be, replays, and survives in a file."""
 
 import itertools
+import json
+import linecache
+import pickle
+import sys
+import textwrap
 import threading
+from pathlib import Path
 
 import pytest
+import replayed
 
 import frontrun
+from frontrun import InterleavingResult, ReplayMismatchError
+from frontrun._replay import replay_file, replaying
+
+DATA = Path(__file__).parent / "data"
 
 
 class Counter:
@@ -58,3 +69,293 @@ def test_a_counterexample_fails_in_the_way_that_was_found():
     )
     assert isinstance(result.exception, ValueError)
     assert len(preemptive_switches(result.counterexample)) == 1
+
+
+# Replaying
+
+
+@pytest.fixture(scope="module")
+def overdrawn():
+    return replayed.find()
+
+
+def test_a_counterexample_replays_with_the_functions_that_were_explored(overdrawn):
+    again = overdrawn.replay()
+    assert again.property_holds is False
+    assert again.num_explored == 1
+    assert "replayed.py" in again.explanation
+    assert again.replay().property_holds is False
+
+
+def test_a_result_without_failure_has_nothing_to_replay_or_save(tmp_path):
+    result = frontrun.explore(lambda: [0], lambda s: s[0], lambda s: True, count=2)
+    for use in (result.replay, lambda: result.save(tmp_path / "x.json")):
+        with pytest.raises(ValueError, match="there is no counterexample"):
+            use()
+    assert not (tmp_path / "x.json").exists()
+
+
+def test_a_saved_counterexample_is_json_that_tells_each_visible_event(overdrawn, tmp_path):
+    overdrawn.save(tmp_path / "overdrawn.json")
+    content = json.loads((tmp_path / "overdrawn.json").read_text())
+    assert content["format"] == "frontrun counterexample"
+    assert content["version"] == 1
+    assert content["setup"] == "replayed:Account"
+    assert content["threads"] == ["replayed:Account.audit", "replayed:withdraw_eighty"]
+    reads = [s for s in content["steps"] if s["location"] == "Account.balance"]
+    assert {s["function"] for s in reads} == {"Account.withdraw", "never_overdrawn"} - {
+        "never_overdrawn"
+    }
+    assert {s["kind"] for s in content["steps"]} >= {"start", "join", "acquire", "read", "write"}
+    assert all(set(s) >= {"worker", "file", "line", "kind"} for s in content["steps"])
+
+
+def test_a_loaded_counterexample_replays_against_the_functions_it_is_given(overdrawn, tmp_path):
+    overdrawn.save(tmp_path / "overdrawn.json")
+    loaded = InterleavingResult.load(tmp_path / "overdrawn.json")
+    assert loaded.property_holds is False
+    assert loaded.explanation == overdrawn.explanation
+    again = loaded.replay(replayed.Account, replayed.WORKERS, replayed.never_overdrawn)
+    assert again.property_holds is False
+    with pytest.raises(TypeError, match="does not bring its functions along"):
+        loaded.replay()
+    with pytest.raises(TypeError, match="all of setup, threads and invariant"):
+        loaded.replay(replayed.Account)
+    with pytest.raises(ValueError, match="threads must be as many as were recorded, 2, not 1"):
+        loaded.replay(replayed.Account, replayed.WORKERS[:1], replayed.never_overdrawn)
+
+
+@pytest.mark.parametrize("file", sorted(DATA.glob("overdrawn-*.json")), ids=lambda f: f.stem)
+def test_a_file_made_on_another_cpython_fails_here_too(file):
+    assert replay_file(file).property_holds is False
+
+
+def test_files_of_the_oldest_and_the_newest_cpython_are_kept():
+    assert {f.stem for f in DATA.glob("*.json")} >= {"overdrawn-3.11", "overdrawn-3.15"}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("{", "Expecting"),
+        ("[]", "another format"),
+        ('{"format": "x"}', "another format"),
+        (
+            '{"format": "frontrun counterexample", "version": 2}',
+            "it has version 2, and this frontrun reads version 1",
+        ),
+        ('{"format": "frontrun counterexample", "version": 1, "steps": [{}]}', "missing"),
+    ],
+)
+def test_a_file_that_is_none_is_refused_with_its_name(content, reason, tmp_path):
+    file = tmp_path / "some.json"
+    file.write_text(content)
+    with pytest.raises(ValueError, match=rf"some\.json is no saved counterexample.*{reason}"):
+        InterleavingResult.load(file)
+
+
+def test_a_result_can_be_pickled_and_keeps_its_recording(overdrawn, tmp_path):
+    copy = pickle.loads(pickle.dumps(overdrawn))
+    assert copy == overdrawn
+    copy.save(tmp_path / "copy.json")
+
+
+def test_timeouts_that_fire_in_between_replay():
+    def work(state):
+        with state["lock"]:
+            state["half"] = True
+            state["half"] = False
+
+    def look(state):
+        if not state["lock"].acquire(timeout=1):
+            state["seen"] = state["half"]
+
+    result = frontrun.explore(
+        lambda: {"lock": threading.Lock(), "half": False, "seen": False},
+        [work, look],
+        lambda s: not s["seen"],
+        clock="explored",
+    )
+    assert result.property_holds is False
+    assert result.replay().property_holds is False
+
+
+def test_a_deadlock_replays():
+    def worker(first, second):
+        def run(locks):
+            with locks[first], locks[second]:
+                pass
+
+        return run
+
+    result = frontrun.explore(
+        lambda: [threading.Lock(), threading.Lock()],
+        [worker(0, 1), worker(1, 0)],
+        lambda s: True,
+    )
+    assert [blocked.worker for blocked in result.replay().deadlock] == [0, 1]
+
+
+# Edits
+
+SOURCE = """\
+class Counter:
+    def __init__(self):
+        self.value = 0
+
+    def increment(self):
+        temp = self.value
+        self.value = temp + 1
+"""
+
+
+def counter_of(source, name="counter.py"):
+    """The class Counter of a file with this source."""
+    linecache.cache[name] = (len(source), None, source.splitlines(True), name)
+    namespace = {"__name__": "counter"}
+    exec(compile(source, name, "exec"), namespace)
+    return namespace["Counter"]
+
+
+def explored(source):
+    counter = counter_of(source)
+    return frontrun.explore(counter, counter.increment, lambda c: c.value == 2, count=2)
+
+
+def replayed_after(edit):
+    counter = counter_of(edit(SOURCE))
+    recorded = explored(SOURCE)
+    threads = [counter.increment] * 2
+    # What else is in the file must not matter.
+    return InterleavingResult.replay(recorded, counter, threads, lambda c: c.value == 2)
+
+
+def test_lines_above_do_not_matter():
+    assert replayed_after(lambda s: "import os\n\nX = 1\n\n" + s).property_holds is False
+
+
+def test_steps_on_what_no_other_worker_touches_do_not_matter():
+    def edit(source):
+        return source.replace(
+            "        temp =", "        mine = {}\n        mine['k'] = len('abc')\n        temp ="
+        )
+
+    assert replayed_after(edit).property_holds is False
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "step", "recorded", "now"),
+    [
+        (
+            "temp = self.value\n",
+            "self.value = temp = 0\n",
+            "step 1 of 4",
+            "worker 0: read Counter.value in Counter.increment (counter.py:6 when recorded)",
+            "worker 0: write Counter.value",
+        ),
+        (
+            "temp = self.value\n",
+            "temp = self.value\n        temp = self.value\n",
+            "step 3 of 4",
+            "worker 1: write Counter.value",
+            "worker 1: read Counter.value in Counter.increment",
+        ),
+        (
+            "        self.value = temp + 1\n",
+            "        return\n",
+            "step 3 of 4",
+            "worker 1: write Counter.value",
+            "worker 1: has ended",
+        ),
+        (
+            "temp + 1\n",
+            "temp + 1\n        self.value = 1\n",
+            "step 4 of 4",
+            "worker 0: write Counter.value",
+            "",
+        ),
+    ],
+)
+def test_an_edit_inside_the_racy_function_is_refused_with_the_first_difference(
+    old, new, step, recorded, now
+):
+    if not now:  # the additional step comes behind the last one
+        step, recorded, now = "after its last step", "number 4", "write Counter.value"
+    with pytest.raises(ReplayMismatchError) as refused:
+        replayed_after(lambda source: source.replace(old, new))
+    for text in (step, recorded, now):
+        assert text in str(refused.value)
+
+
+def test_a_lock_that_was_put_in_is_a_difference():
+    def edit(source):
+        return "import threading\nLOCK = threading.Lock()\n" + source.replace(
+            textwrap.indent("temp = self.value\nself.value = temp + 1\n", " " * 8),
+            textwrap.indent(
+                "with LOCK:\n    temp = self.value\n    self.value = temp + 1\n", " " * 8
+            ),
+        )
+
+    with pytest.raises(ReplayMismatchError, match=r"has to wait: acquire lock in Counter\.incr"):
+        replayed_after(edit)
+
+
+# The code that a file belongs to
+
+
+def a_test():
+    counter = counter_of(SOURCE)
+    frontrun.explore(counter, counter.increment, lambda c: c.value == 2, count=2).assert_holds()
+
+
+def test_a_file_whose_functions_cannot_be_imported_replays_through_its_test(tmp_path):
+    with pytest.raises(AssertionError):
+        a_test()
+    try:
+        a_test()
+    except AssertionError as error:
+        assert "Lost update" in str(error)
+    counter = counter_of(SOURCE)
+    result = frontrun.explore(counter, counter.increment, lambda c: c.value == 2, count=2)
+    result.save(tmp_path / "x.json")
+    content = json.loads((tmp_path / "x.json").read_text())
+    assert content["threads"] == [None, None]
+    content["test"]["function"] = "a_test"
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    sys.modules.setdefault(content["test"]["module"], sys.modules[__name__])
+    again = replay_file(tmp_path / "x.json")
+    assert (again.property_holds, again.num_explored) == (False, 1)
+
+
+def test_a_file_made_by_a_script_replays_by_running_the_script(tmp_path, capsys):
+    script = tmp_path / "script.py"
+    script.write_text(
+        SOURCE
+        + textwrap.dedent(
+            """
+            import frontrun
+
+            result = frontrun.explore(
+                Counter, Counter.increment, lambda c: c.value == 2, count=2
+            )
+            print(result.num_explored)
+            """
+        )
+    )
+    import runpy
+
+    result = runpy.run_path(str(script), run_name="__main__")["result"]
+    result.save(tmp_path / "x.json")
+    assert replay_file(tmp_path / "x.json").property_holds is False
+    assert capsys.readouterr().out == "2\n1\n"
+
+
+def test_only_the_exploration_that_was_recorded_is_replaced(overdrawn, tmp_path):
+    overdrawn.save(tmp_path / "x.json")
+    with replaying(tmp_path / "x.json") as replays:
+        other = explored(SOURCE)
+        again = replayed.find()
+        later = replayed.find()
+    assert other.num_explored == 2
+    assert (again.num_explored, replays.results) == (1, [again])
+    assert later.num_explored == overdrawn.num_explored

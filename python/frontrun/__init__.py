@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         InterleavingResult,
         NothingObservedWarning,
         Progress,
+        ReplayMismatchError,
         Schedule,
         Step,
     )
@@ -23,6 +24,7 @@ __all__ = [
     "InterleavingResult",
     "NothingObservedWarning",
     "Progress",
+    "ReplayMismatchError",
     "Schedule",
     "Step",
     "TraceExecutor",
@@ -35,6 +37,7 @@ _HOMES = {
     "InterleavingResult": "common",
     "NothingObservedWarning": "common",
     "Progress": "common",
+    "ReplayMismatchError": "common",
     "Schedule": "common",
     "Step": "common",
     "TraceExecutor": "trace_markers",

@@ -84,6 +84,9 @@ class Failure(TypedDict):
     error: BaseException | None
     blocked: Sequence[WaitingWorker]
     worker_names: Sequence[str]
+    labels: Sequence[tuple[str, Sequence[tuple[str, str, int]]]]
+    """Of each event, in terms that last: the function, and (kind, name of the location,
+    its number in this execution) of each access."""
 
 
 def explain(
@@ -173,10 +176,11 @@ def _trace_events(failure: Failure) -> list[TraceEvent]:
 def trace_events(events: Sequence[NativeEvent], worker_names: Sequence[str]) -> list[TraceEvent]:
     """One event for each access, and one for each instruction that accesses nothing."""
     name = namer(worker_names)
+    none: Sequence[NativeAccess | None] = [None]
     return [
         _trace_event(step, worker, code, offset, op, access, name)
         for step, (worker, code, offset, op, accesses) in enumerate(events)
-        for access in accesses or [None]
+        for access in accesses or none
     ]
 
 

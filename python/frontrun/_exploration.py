@@ -11,10 +11,13 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from frontrun import _host, _native
 from frontrun.common import InterleavingResult, NothingObservedWarning, Progress
+
+if TYPE_CHECKING:
+    from frontrun._replay import Recording, Replaying
 
 State = TypeVar("State")
 Worker = Callable[[State], object]
@@ -125,6 +128,9 @@ class ScheduleOptions(Options):
         super().__post_init__()
         check_schedule(self.schedule)
 
+
+replaying: Replaying | None = None
+"""Set while explorations are replaced by a replay (`frontrun._replay.replaying`)."""
 
 STRATEGIES: dict[str, type[Options]] = {
     "dpor": DporOptions,
@@ -271,17 +277,60 @@ def explore_natively(
 ) -> tuple[InterleavingResult, dict[str, Any]]:
     """As `explore_threads`; gives also what the core told."""
     workers = _checked_workers(workers, argument)
-    for name, function in (("setup", setup), ("invariant", invariant)):
-        if not callable(function):
-            raise TypeError(f"{name} must be callable, not {function!r}")
-        if inspect.iscoroutinefunction(function):
-            raise TypeError(f"{name} must be an ordinary function, not a coroutine function")
+    _check_functions(setup=setup, invariant=invariant)
+    if replaying is not None and replaying.fits(len(workers)):
+        result = replay(replaying.recording, setup, workers, invariant, argument=argument)
+        replaying.results.append(result)
+        return result, {}
     host, began = _host.current, time.monotonic()
     if host is not None:
         options = host.before(options)
     if isinstance(options, SampleOptions) and options.seed is None:
         options = replace(options, seed=int.from_bytes(os.urandom(4), "big"))
-    native = {f.name: getattr(options, f.name) for f in fields(options)}
+    told, stuck = _run(setup, workers, invariant, strategy, options)
+    result = _result(told, (setup, workers, invariant), options, stuck)
+    if host is not None:
+        host.after(result, time.monotonic() - began)
+    return result, told
+
+
+def replay(
+    recording: Recording,
+    setup: Callable[[], State],
+    threads: Sequence[Worker[State]],
+    invariant: Callable[[State], object],
+    *,
+    argument: str = "threads",
+) -> InterleavingResult:
+    """One execution in the recorded order.
+
+    Raises:
+        ReplayMismatchError: the program does not do what was recorded.
+    """
+    threads = _checked_workers(threads, argument)
+    _check_functions(setup=setup, invariant=invariant)
+    if len(threads) != recording.workers:
+        raise ValueError(
+            f"{argument} must be as many as were recorded, {recording.workers}, not {len(threads)}"
+        )
+    options = DporOptions(**recording.options, reproduce_on_failure=0)
+    told, stuck = _run(setup, threads, invariant, "follow", options, **recording.script())
+    result = _result(told, (setup, threads, invariant), options, stuck)
+    if told.get("difference") is not None and result.inconclusive_reason is None:
+        raise recording.mismatch(*told["difference"])
+    return result
+
+
+def _run(
+    setup: Callable[[], State],
+    workers: Sequence[Worker[State]],
+    invariant: Callable[[State], object],
+    strategy: str,
+    options: Options,
+    **more: object,
+) -> tuple[dict[str, Any], str | None]:
+    """What the native core tells, and where a worker was stuck."""
+    native: dict[str, Any] = {f.name: getattr(options, f.name) for f in fields(options)}
     native["strategy"] = strategy
     native["carrier"] = options.carrier or _default_carrier()
     native["excluded"] = library_directories()
@@ -290,11 +339,9 @@ def explore_natively(
         native["max_executions"] = options.max_attempts
     if options.on_progress is not None:
         native["on_progress"] = _progress_teller(options.on_progress)
+    native |= more
     told, place, stuck = _native.explore(setup, tuple(workers), invariant, native)
-    result = _result(told, len(workers), options, place and f"worker {stuck} at {place}")
-    if host is not None:
-        host.after(result, time.monotonic() - began)
-    return result, told
+    return told, place and f"worker {stuck} at {place}"
 
 
 def _default_carrier() -> str:
@@ -327,6 +374,14 @@ def _checked_workers(workers: Sequence[Worker[State]], argument: str) -> list[Wo
     return list(workers)
 
 
+def _check_functions(**functions: object) -> None:
+    for name, function in functions.items():
+        if not callable(function):
+            raise TypeError(f"{name} must be callable, not {function!r}")
+        if inspect.iscoroutinefunction(function):
+            raise TypeError(f"{name} must be an ordinary function, not a coroutine function")
+
+
 @cache
 def library_directories() -> list[str]:
     """Where code is not traced: the standard library, installed packages, frontrun itself."""
@@ -340,8 +395,12 @@ def library_directories() -> list[str]:
     return sorted(os.path.join(path, "") for path in found)
 
 
+Functions = tuple[Callable[[], Any], Sequence[Callable[[Any], object]], Callable[[Any], object]]
+"""``setup``, the workers, ``invariant``."""
+
+
 def _result(
-    told: dict[str, Any], workers: int, options: Options, stuck: str | None
+    told: dict[str, Any], functions: Functions, options: Options, stuck: str | None
 ) -> InterleavingResult:
     failure = told.get("failure")
     inconclusive = _INCONCLUSIVE.get(told.get("inconclusive") or "")
@@ -373,7 +432,7 @@ def _result(
         inconclusive_reason=inconclusive,
     )
     if failure is not None:
-        _tell_failure(result, failure, told, workers, options)
+        _tell_failure(result, failure, told, functions, options)
     return result
 
 
@@ -405,13 +464,14 @@ def _tell_failure(
     result: InterleavingResult,
     failure: dict[str, Any],
     told: dict[str, Any],
-    workers: int,
+    functions: Functions,
     options: Options,
 ) -> None:
     # Explaining takes modules that an exploration without a failure can do without.
     from frontrun._explain import Failure, deadlock, explain, races
+    from frontrun._replay import Recording
 
-    failure["worker_names"] = [f"worker {index}" for index in range(workers)]
+    failure["worker_names"] = [f"worker {index}" for index in range(len(functions[1]))]
     typed = cast(Failure, failure)
     result.counterexample = failure["schedule"]
     result.failures = [] if options.stop_on_first else told["failures"]
@@ -428,3 +488,7 @@ def _tell_failure(
     result.deadlock = deadlock(typed)
     if failure["exception"] is not None:
         result.exception = failure["exception"][1]
+    result._failure = typed
+    recording = Recording.of(typed, result.explanation, functions, options)
+    result._recording = recording
+    result._rerun = lambda: replay(recording, *functions)

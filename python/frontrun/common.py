@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from frontrun._explain import Failure
+    from frontrun._replay import Recording
 
 __all__ = [
     "Access",
@@ -13,6 +18,7 @@ __all__ = [
     "NothingObservedWarning",
     "Progress",
     "Race",
+    "ReplayMismatchError",
     "Schedule",
     "Step",
 ]
@@ -53,6 +59,10 @@ class Progress:
 
 class NothingObservedWarning(UserWarning):
     """An exploration in which no code of a traced file ran: it proves nothing."""
+
+
+class ReplayMismatchError(Exception):
+    """A recorded schedule does not fit the program; the message tells the first difference."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +146,78 @@ class InterleavingResult:
     inconclusive_reason: str | None = field(default=None, kw_only=True)
     """The limit that cut an execution off, when one did."""
 
+    _recording: Recording | None = field(default=None, init=False, compare=False)
+    _failure: Failure | None = field(default=None, init=False, compare=False)
+    _rerun: Callable[[], InterleavingResult] | None = field(default=None, init=False, compare=False)
+
+    def replay(
+        self,
+        setup: Callable[[], Any] | None = None,
+        threads: Sequence[Callable[[Any], object]] | None = None,
+        invariant: Callable[[Any], object] | None = None,
+    ) -> InterleavingResult:
+        """Run the counterexample once more, and tell what comes of it this time.
+
+        Without arguments the functions are those that were explored. A loaded result has
+        to be given them, all three.
+
+        Returns:
+            A result with ``num_explored=1``.
+
+        Raises:
+            ReplayMismatchError: the program does not do what was recorded.
+            ValueError: there is no counterexample.
+            TypeError: some of the functions are missing.
+        """
+        recording = self._recorded()
+        given = [f is not None for f in (setup, threads, invariant)]
+        if any(given) and not all(given):
+            raise TypeError("replay takes all of setup, threads and invariant, or none of them")
+        if setup is not None and threads is not None and invariant is not None:
+            from frontrun._exploration import replay
+
+            return replay(recording, setup, threads, invariant)
+        if self._rerun is None:
+            raise TypeError(
+                "a loaded counterexample does not bring its functions along: "
+                "replay(setup, threads, invariant)"
+            )
+        return self._rerun()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the counterexample to a JSON file, to be replayed later or elsewhere.
+
+        Raises:
+            ValueError: there is no counterexample.
+            OSError: as `open` does.
+        """
+        self._recorded().write(path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> InterleavingResult:
+        """The counterexample that `save` wrote. `replay` takes it from there.
+
+        Raises:
+            ValueError: the file is no saved counterexample, or of a newer version.
+            OSError: as `open` does.
+        """
+        from frontrun._replay import read
+
+        recording = read(path)
+        schedule = [step.worker for step in recording.steps]
+        result = cls(False, schedule, explanation=recording.explanation or None)
+        result._recording = recording
+        return result
+
+    def _recorded(self) -> Recording:
+        if self._recording is None:
+            raise ValueError("there is no counterexample: the exploration found no failure")
+        return self._recording
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Functions and code objects stay in their process."""
+        return {**self.__dict__, "_failure": None, "_rerun": None}
+
     def assert_holds(self, msg_prefix: str = "") -> None:
         """Do nothing when the property holds; otherwise say why not.
 
@@ -162,7 +244,7 @@ class InterleavingResult:
         shown = [f"property_holds={self.property_holds}"]
         for f in fields(self)[1:]:
             value = getattr(self, f.name)
-            if value in (f.default, [], {}) or f.name == "stats":
+            if f.name == "stats" or f.name[0] == "_" or value in (f.default, [], {}):
                 continue
             if f.name == "counterexample":
                 value = _short_schedule(value)

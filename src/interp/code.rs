@@ -272,6 +272,12 @@ impl<'a> Code<'a> {
         unsafe { Obj::from_arg(self.raw().co_name.cast()) }.as_str().unwrap_or_default()
     }
 
+    /// `co_qualname`, as text.
+    pub fn qualified_name(self) -> String {
+        // SAFETY: co_qualname is a str that the code object keeps alive.
+        unsafe { Obj::from_arg(self.raw().co_qualname.cast()) }.as_str().unwrap_or_default()
+    }
+
     /// The n-th name among locals, cells and free variables.
     pub fn local_name(self, index: usize) -> Option<Obj<'a>> {
         // SAFETY: co_localsplusnames is a tuple that the code object keeps alive.

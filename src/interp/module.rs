@@ -19,7 +19,9 @@ use crate::runtime::carrier::{self, Watch};
 use crate::runtime::exploration::{
     self, Blocked, Divergence, Failure, Job, Outcome, Search, Told, Violation,
 };
+use crate::runtime::label::{Deed, Label, kind_name};
 use crate::runtime::recorder::{self, Recording};
+use crate::runtime::script::Script;
 use crate::runtime::session::{self, Files, Signals};
 use crate::runtime::stats;
 use crate::runtime::time::Mode;
@@ -225,8 +227,27 @@ fn pick(options: &Options<'_>, workers: usize) -> Result<Search> {
             let schedule = crate::explore::segments(options.workers("schedule"));
             Search::Sample(Box::new(Replay::new(schedule)))
         }
+        "follow" => Search::Follow(script(options)),
         _ => return Err(error::value_error(&format!("there is no strategy {name:?}"))),
     })
+}
+
+/// The steps to follow: (worker, function, [(kind, location)...]) each, and the names
+/// of the locations that matter.
+fn script(options: &Options<'_>) -> Script {
+    let text = |item: Option<Obj<'_>>| item.and_then(Obj::as_str).unwrap_or_default();
+    let step = |step: Obj<'_>| {
+        let mut parts = list_items(step);
+        let worker = parts.next().and_then(Obj::as_i64).unwrap_or(0) as u16;
+        let function = text(parts.next());
+        let accesses = parts.next().into_iter().flat_map(list_items).map(|pair| {
+            let mut pair = list_items(pair);
+            Deed { kind: text(pair.next()), name: text(pair.next()), loc: 0 }
+        });
+        (worker, Label { function, accesses: accesses.collect() })
+    };
+    let steps = options.get("steps").into_iter().flat_map(list_items).map(step).collect();
+    Script::new(steps, options.strings("names").into_iter().collect())
 }
 
 fn tell_divergence(divergence: Divergence) -> Value {
@@ -261,6 +282,12 @@ fn tell(outcome: Outcome) -> Result<Value> {
         ("attempts", Value::Int(outcome.reproduced.0.into())),
         ("successes", Value::Int(outcome.reproduced.1.into())),
         ("diverged", Value::maybe(outcome.diverged, tell_divergence)),
+        (
+            "difference",
+            Value::maybe(outcome.difference, |d| {
+                Value::Tuple(vec![Value::Int(d.index as i64), Value::Str(d.found)])
+            }),
+        ),
         ("orderings", Value::Int(outcome.orderings as i64)),
         ("traced", Value::Bool(outcome.traced)),
         (
@@ -300,8 +327,10 @@ fn tell_failure(failure: Failure) -> Value {
         Violation::Deadlock(all) => blocked = all,
     }
     let schedule = failure.schedule.iter().map(|worker| Value::Int((*worker).into())).collect();
+    let labels = failure.events.iter().map(|told| tell_label(&told.label)).collect();
     Value::Dict(vec![
         ("kind", kind.into()),
+        ("labels", Value::List(labels)),
         ("execution", Value::Int(failure.execution as i64)),
         ("schedule", Value::List(schedule)),
         ("events", Value::List(failure.events.into_iter().map(tell_event).collect())),
@@ -309,6 +338,14 @@ fn tell_failure(failure: Failure) -> Value {
         ("error", error),
         ("blocked", Value::List(blocked.into_iter().map(tell_blocked).collect())),
     ])
+}
+
+fn tell_label(label: &Label) -> Value {
+    let accesses = label.accesses.iter().map(|deed| {
+        let (kind, name) = (deed.kind.clone(), deed.name.clone());
+        Value::Tuple(vec![Value::Str(kind), Value::Str(name), Value::Int(deed.loc.into())])
+    });
+    Value::Tuple(vec![Value::Str(label.function.clone()), Value::List(accesses.collect())])
 }
 
 fn code_of(id: u32) -> Value {
@@ -337,22 +374,6 @@ fn tell_event(told: Told) -> Value {
         told.site.what.into(),
         Value::List(accesses),
     ])
-}
-
-fn kind_name(kind: Kind, what: &str) -> &'static str {
-    match kind {
-        // Of locks: an attempt that failed.
-        Kind::Miss if what.ends_with(".acquire") => "tryacquire",
-        Kind::None | Kind::Unread => "none",
-        Kind::Read | Kind::Miss => "read",
-        Kind::Write | Kind::Hit => "write",
-        Kind::Acquire => "acquire",
-        Kind::TryAcquire => "acquire",
-        Kind::Release => "release",
-        Kind::Start => "start",
-        Kind::Join => "join",
-        Kind::Advance => "advance",
-    }
 }
 
 fn tell_blocked(blocked: Blocked) -> Value {

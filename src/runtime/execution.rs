@@ -1,10 +1,12 @@
 //! One execution: who may run, who runs next, and what has happened. A state
-//! machine without any Python in it; `session` connects it to the interpreter.
+//! machine that runs no Python; `session` connects it to the interpreter.
 
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
+use super::label::Label;
 use super::locations::Locations;
+use super::script::{Lead, Script};
 use super::stats;
 use crate::strategy::{Candidate, Plan, Segment, Sleeper, Strategy};
 use crate::trace::{Access, Kind, Loc, Pending, Trace, Worker};
@@ -51,6 +53,8 @@ pub struct Slot {
     pub pending: Accesses,
     /// Where it is paused.
     pub site: Site,
+    /// Its next event in words, where an execution follows a script.
+    pub label: Option<Label>,
     /// When its wait times out, in virtual seconds.
     pub deadline: Option<f64>,
     /// Its wait has timed out, and it has not noticed yet.
@@ -71,6 +75,7 @@ impl Slot {
             status: Status::Absent,
             pending: Accesses::new(),
             site: Site { code: u32::MAX, offset: 0, what: "start" },
+            label: None,
             deadline: None,
             timed_out: false,
             open: false,
@@ -162,6 +167,8 @@ pub struct Execution {
     pub by_instruction: bool,
     /// Has the running worker had an event since it was given the turn?
     within_event: bool,
+    /// Decides who runs, where there is one.
+    pub script: Option<Script>,
     current: Option<Worker>,
     segments: std::vec::IntoIter<Segment>,
     budget: u32,
@@ -204,6 +211,7 @@ impl Execution {
             values: None,
             by_instruction: false,
             within_event: false,
+            script: None,
             current: None,
             segments: Vec::new().into_iter(),
             budget: 0,
@@ -229,7 +237,7 @@ impl Execution {
         self.within_event = false;
         self.planned = true;
         self.sleepers.clone_from(&plan.sleep);
-        self.chooses = chooses;
+        self.chooses = chooses || self.script.is_some();
         self.errand = None;
         if let Some(values) = &mut self.values {
             values.clear();
@@ -337,6 +345,10 @@ impl Execution {
         slot.status = Status::Paused;
         slot.pending = accesses.into();
         slot.site = site;
+        if self.script.is_some() {
+            let label = Label::of(self, accesses, site);
+            self.workers[current as usize].label = Some(label);
+        }
         Turn::Wait
     }
 
@@ -506,6 +518,18 @@ impl Execution {
         });
         if let Some(worker) = unknown {
             return self.run(worker as Worker, 0);
+        }
+        if let Some(mut script) = self.script.take() {
+            let lead = script.lead(&self.workers, self.current, |worker| self.is_enabled(worker));
+            self.script = Some(script);
+            return match lead {
+                Lead::Run(worker) => self.run(worker, 1),
+                Lead::Nobody => self.nobody_can_run(),
+                Lead::Lost => {
+                    self.cut = Some(Cut::Redundant);
+                    self.next_to_kill()
+                }
+            };
         }
         if self.chooses {
             return self.next_by_choice(strategy);

@@ -12,6 +12,8 @@ use rustc_hash::{FxBuildHasher, FxHashSet};
 
 use super::carrier::Lent;
 use super::execution::{Cut, Next, Site};
+use super::label::{self, Label};
+use super::script::{Difference, Script};
 use super::session::{self, Files, Signals};
 use super::{stats, threads, time};
 use crate::dpor::Dpor;
@@ -24,7 +26,6 @@ use crate::interp::object::{Obj, Owned};
 use crate::interp::seat::{Carrier, Seat};
 use crate::interp::thread_state::{ThreadState, worker_identity};
 use crate::interp::{primitives, threads as known_threads, tracer};
-use crate::observe::location::Field;
 use crate::strategy::{Plan, Replay, Segment, Strategy};
 use crate::trace::{Kind, Loc, Trace, Worker};
 
@@ -136,6 +137,8 @@ pub struct Told {
     pub site: Site,
     /// What.
     pub accesses: Vec<ToldAccess>,
+    /// The same in words that last.
+    pub label: Label,
 }
 
 /// An access of such an event.
@@ -191,6 +194,8 @@ pub struct Outcome {
     pub traced: bool,
     /// Where two executions of one prefix differed.
     pub diverged: Option<Divergence>,
+    /// Where the program did not follow the script.
+    pub difference: Option<Difference>,
     /// How often the exploration began anew because of that.
     pub restarts: u32,
     /// Executions that were found to be covered by others.
@@ -228,6 +233,8 @@ pub enum Search {
     Dpor(Option<u32>),
     /// A sample.
     Sample(Box<dyn Strategy + Send>),
+    /// One, by a script.
+    Follow(Script),
 }
 
 /// So often an exploration begins anew when an execution goes another way than
@@ -329,6 +336,15 @@ impl<'a> Explorer<'a> {
                 summary
             }
             Search::Sample(strategy) => exploration::explore(&mut **strategy, &mut self, &limits),
+            Search::Follow(script) => {
+                session::with(|execution| execution.script = Some(std::mem::take(script)));
+                let mut once = Replay::new(Vec::new());
+                let summary = exploration::explore(&mut once, &mut self, &limits);
+                let script = session::with(|execution| execution.script.take());
+                self.outcome.difference = script.and_then(|script| script.difference());
+                self.outcome.diverged = None;
+                summary
+            }
         };
         let outcome = &mut self.outcome;
         let spent = began.elapsed().as_nanos() as u64;
@@ -346,7 +362,9 @@ impl<'a> Explorer<'a> {
         if let Some(mut failure) = self.outcome.failure.take() {
             if self.outcome.raised.is_none() {
                 let kept = (self.outcome.events, self.outcome.diverged.take());
-                self.minimise(&mut failure);
+                if !matches!(search, Search::Follow(_)) {
+                    self.minimise(&mut failure);
+                }
                 self.reproduce(&mut failure);
                 (self.outcome.events, self.outcome.diverged) = kept;
             }
@@ -775,42 +793,13 @@ fn told() -> Vec<Told> {
                     .as_ref()
                     .and_then(|values| values.get(next_value).cloned().flatten());
                 next_value += 1;
-                let place = execution.locations.place(access.loc);
-                let global = site.what.ends_with("_GLOBAL") || site.what.ends_with("_NAME");
-                ToldAccess {
-                    kind: access.kind,
-                    loc: access.loc,
-                    type_name: place.map_or_else(String::new, |p| match p.field {
-                        Field::Clock(_) => "clock".into(),
-                        _ if global => "global".into(),
-                        _ => p.object.borrow().type_name(),
-                    }),
-                    field: place.map_or_else(String::new, |p| {
-                        let label = p.label.as_ref().map(Owned::borrow);
-                        field_text(p.object.borrow(), p.field, label, global)
-                    }),
-                    value,
-                }
+                let (type_name, field) = label::parts(execution, access, *site);
+                ToldAccess { kind: access.kind, loc: access.loc, type_name, field, value }
             });
-            Told { worker: event.worker, site: *site, accesses: accesses.collect() }
+            let accesses = accesses.collect();
+            let label = Label::of(execution, trace.accesses_of(event), *site);
+            Told { worker: event.worker, site: *site, accesses, label }
         };
         trace.events().iter().zip(&execution.sites).map(tell).collect()
     })
-}
-
-/// The part of an object, as people are told of it.
-pub fn field_text(object: Obj<'_>, field: Field, label: Option<Obj<'_>>, global: bool) -> String {
-    use crate::interp::containers::{Shape, shape};
-    match field {
-        Field::Key(_) if global => label.and_then(Obj::as_str).unwrap_or_default(),
-        Field::Key(_) => match (shape(object), label) {
-            (Shape::Other, Some(name)) => name.as_str().unwrap_or_default(),
-            (_, Some(key)) => format!("[{}]", key.safe_repr()),
-            (_, None) => "[?]".into(),
-        },
-        Field::Index(index) => format!("[{index}]"),
-        Field::Structure | Field::Order | Field::Unknown => "<structure>".into(),
-        Field::Clock(_) => "time".into(),
-        Field::Whole => label.and_then(Obj::as_str).unwrap_or_default(),
-    }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
-use super::exploration::field_text;
+use super::label::field_text;
 use super::locations::{Locations, Place};
 use super::session::{self, Files};
 use super::stats;

@@ -1,0 +1,349 @@
+"""A failing execution, kept in terms that last, and led through a program once more.
+
+What lasts is the order of the steps that matter: those on locations that several workers
+touch and one changes, and those on locks and threads. A step is known by its worker, its
+function and what it does to which location. Lines and addresses change with every edit and
+every interpreter, so they are told and not compared.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import platform
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from importlib import import_module
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from frontrun.common import InterleavingResult, ReplayMismatchError
+
+if TYPE_CHECKING:
+    from frontrun._explain import Failure
+    from frontrun._exploration import Options
+
+__all__ = ["Recording", "Step", "read", "replay_file", "replaying"]
+
+FORMAT = "frontrun counterexample"
+VERSION = 1
+
+SHAPING = ("clock", "max_timeouts", "trace_packages", "detect_io", "max_branches")
+"""The options that decide what happens in one execution."""
+
+Function = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One visible event."""
+
+    worker: int
+    file: str
+    function: str
+    line: int
+    kind: str
+    """What is done: ``"read"``, ``"write"``, ``"update"`` (a write under a condition, such as
+    ``setdefault``), ``"acquire"``, ``"release"``, ``"start"``, ``"join"``."""
+    location: str
+    """To what, such as ``"Counter.value"``, ``"dict['key']"``, ``"lock"``, ``"worker 2"``."""
+    also: list[list[str]] = field(default_factory=list)
+    """Further (kind, location) of the same event."""
+
+    @property
+    def accesses(self) -> list[list[str]]:
+        """All (kind, location)."""
+        return [[self.kind, self.location], *self.also]
+
+    def __str__(self) -> str:
+        what = ", ".join(f"{kind} {location}" for kind, location in self.accesses)
+        return what + (f" in {self.function}" if self.function else "")
+
+
+@dataclass(frozen=True)
+class Test:
+    """The code that explored."""
+
+    file: str
+    module: str | None
+    """The module that it can be imported from."""
+    function: str | None
+    """The function in that module that explored; None for the module itself."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A failing execution."""
+
+    kind: str
+    """``"invariant"``, ``"invariant_error"``, ``"exception"`` or ``"deadlock"``."""
+    explanation: str
+    steps: list[Step]
+    workers: int
+    """How many workers the test has; further ones are threads that these start."""
+    python: str
+    """The version that it was found on."""
+    test: Test | None
+    setup: str | None
+    """Where to import the function from (``"module:name"``); None where that is not possible."""
+    threads: list[str | None]
+    invariant: str | None
+    options: dict[str, Any]
+    """Those options of the exploration that an execution depends on."""
+
+    @classmethod
+    def of(
+        cls,
+        failure: Failure,
+        explanation: str,
+        functions: tuple[Function, Sequence[Function], Function],
+        options: Options,
+    ) -> Recording:
+        """What is to be kept of a failure."""
+        setup, workers, invariant = functions
+        return cls(
+            kind=failure["kind"],
+            explanation=explanation,
+            steps=_steps(failure),
+            workers=len(workers),
+            python=platform.python_version(),
+            test=_find_test(),
+            setup=_reference(setup),
+            threads=[_reference(worker) for worker in workers],
+            invariant=_reference(invariant),
+            options={name: getattr(options, name) for name in SHAPING},
+        )
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write it to a file.
+
+        Raises:
+            OSError: as `open` does.
+        """
+        content = {"format": FORMAT, "version": VERSION, **asdict(self)}
+        Path(path).write_text(_to_json(content), encoding="utf-8")
+
+    def script(self) -> dict[str, Any]:
+        """The steps as the native core takes them."""
+        steps = [(s.worker, s.function, tuple(map(tuple, s.accesses))) for s in self.steps]
+        names = {location for s in self.steps for _, location in s.accesses}
+        return {"steps": steps, "names": sorted(names)}
+
+    def functions(self) -> tuple[Function, list[Function], Function] | None:
+        """`setup`, `threads` and `invariant`, imported; None where one cannot be.
+
+        Raises:
+            ImportError: one is no longer where it was.
+        """
+        if self.setup is None or self.invariant is None:
+            return None
+        threads = [_import(name) for name in self.threads if name is not None]
+        if len(threads) < len(self.threads):
+            return None
+        return _import(self.setup), threads, _import(self.invariant)
+
+    def mismatch(self, index: int, found: str) -> ReplayMismatchError:
+        """The error that tells where a program did not do what was recorded."""
+        if index >= len(self.steps):
+            return ReplayMismatchError(
+                "the recorded schedule does not fit the program any more: after its last step, "
+                f"number {index}, more is done than was recorded:\n  now:      {found}"
+            )
+        step = self.steps[index]
+        where = f" ({step.file}:{step.line} when recorded)" if step.file else ""
+        return ReplayMismatchError(
+            "the recorded schedule does not fit the program any more. First difference, at "
+            f"step {index + 1} of {len(self.steps)}:\n"
+            f"  recorded: worker {step.worker}: {step}{where}\n"
+            f"  now:      worker {step.worker}: {found}"
+        )
+
+
+def read(path: str | os.PathLike[str]) -> Recording:
+    """Read what `Recording.write` wrote.
+
+    Raises:
+        ValueError: the file is something else, or of a newer version.
+        OSError: as `open` does.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+            raise ValueError("it has another format")
+        version = content.pop("version")
+        if version != VERSION:
+            raise ValueError(f"it has version {version}, and this frontrun reads version {VERSION}")
+        content["steps"] = [Step(**step) for step in content["steps"]]
+        content["test"] = content["test"] and Test(**content["test"])
+        return Recording(**content)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{os.fspath(path)} is no saved counterexample: {error}") from None
+
+
+def _to_json(content: Mapping[str, Any]) -> str:
+    """JSON with one line for each step, for whoever reads or compares files."""
+    steps = [f"    {json.dumps(_without_defaults(step))}" for step in content["steps"]]
+    rest = json.dumps({**content, "steps": []}, indent=2)
+    listed = "[\n" + ",\n".join(steps) + "\n  ]" if steps else "[]"
+    return rest.replace('"steps": []', '"steps": ' + listed, 1) + "\n"
+
+
+def _without_defaults(step: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in step.items() if key != "also" or value}
+
+
+def _steps(failure: Failure) -> list[Step]:
+    """The events that matter for the order of things."""
+    from frontrun._explain import place_of
+
+    touched: defaultdict[Hashable, set[int]] = defaultdict(set)
+    changed: dict[Hashable, str] = {}
+    for (worker, *_), (_, accesses) in zip(failure["events"], failure["labels"], strict=True):
+        for kind, name, number in accesses:
+            of_worker = kind in ("start", "join")
+            where = (of_worker, number)
+            touched[where] |= {worker, -1} if of_worker else {worker}
+            if kind != "read":
+                changed[where] = name
+    for blocked in failure["blocked"]:
+        touched[False, blocked["loc"]].add(blocked["worker"])
+    shared = {name for where, name in changed.items() if len(touched[where]) > 1}
+    steps = []
+    for event, (function, accesses) in zip(failure["events"], failure["labels"], strict=True):
+        worker, code, offset, _, told = event
+        matter = [[kind, name] for kind, name, _ in accesses if name in shared]
+        # Time runs by itself.
+        if matter and not any(kind == "advance" for kind, *_ in told):
+            filename, line = place_of(code, offset)
+            (kind, location), *also = matter
+            steps.append(Step(worker, _short(filename), function, line, kind, location, also))
+    return steps
+
+
+def _short(filename: str) -> str:
+    """A path as seen from the working directory, if it is inside."""
+    relative = os.path.relpath(filename) if filename else ""
+    return filename if relative.startswith("..") else relative
+
+
+def _reference(function: Function) -> str | None:
+    """``"module:name"`` of a function that can be imported by it."""
+    module = getattr(function, "__module__", None)
+    name = getattr(function, "__qualname__", "<>")
+    if module in (None, "__main__", "builtins") or "<" in name:
+        return None
+    try:
+        return f"{module}:{name}" if _import(f"{module}:{name}") == function else None
+    except (ImportError, AttributeError):
+        return None
+
+
+def _import(reference: str) -> Function:
+    module, _, name = reference.partition(":")
+    found: Any = import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+        if found is None:
+            raise ImportError(f"there is no {reference} any more")
+    return found  # type: ignore[no-any-return]
+
+
+_OURS = os.path.dirname(__file__) + os.sep
+
+
+def _find_test() -> Test | None:
+    """The function that explores, as far out as it has a name of its own."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame.f_code.co_filename.startswith(_OURS):
+        frame = frame.f_back
+    while frame is not None:
+        code, module = frame.f_code, frame.f_globals.get("__name__")
+        if code.co_name == "<module>":
+            return Test(_short(code.co_filename), module, None)
+        found: Any = sys.modules.get(module or "")
+        for part in code.co_qualname.split("."):
+            found = getattr(found, part, None)
+        if found is not None and getattr(inspect.unwrap(found), "__code__", None) is code:
+            return Test(_short(code.co_filename), module, code.co_qualname)
+        frame = frame.f_back
+    return None
+
+
+# Replaying instead of exploring
+
+
+@dataclass
+class Replaying:
+    """Explorations of the recorded test are replaced by replays for now."""
+
+    recording: Recording
+    results: list[InterleavingResult] = field(default_factory=list)
+    """What the replays gave."""
+
+    def fits(self, workers: int) -> bool:
+        """Is the exploration that is asked for the one that was recorded?"""
+        test = self.recording.test
+        if workers != self.recording.workers or self.results:
+            return False
+        now = _find_test()
+        return test is None or now is None or test.function == now.function
+
+
+@contextmanager
+def replaying(path: str | os.PathLike[str]) -> Iterator[Replaying]:
+    """Let the first exploration that fits replay the counterexample of a file.
+
+    Raises:
+        ValueError: the file is no saved counterexample.
+    """
+    from frontrun import _exploration
+
+    before = _exploration.replaying
+    _exploration.replaying = Replaying(read(path))
+    try:
+        yield _exploration.replaying
+    finally:
+        _exploration.replaying = before
+
+
+def replay_file(path: str | os.PathLike[str]) -> InterleavingResult:
+    """Replay a saved counterexample against the code that it was found in.
+
+    The functions are imported if that is possible; else the test function is called, or
+    the script run, with the exploration in it replaced by the replay.
+
+    Raises:
+        ValueError: the file is no saved counterexample, or does not say where its code is.
+        ReplayMismatchError: the program does not do what was recorded.
+    """
+    recording = read(path)
+    functions = recording.functions()
+    if functions is not None:
+        return InterleavingResult.load(path).replay(*functions)
+    test = recording.test
+    advice = f"run its test with pytest --frontrun-replay={os.fspath(path)}"
+    if test is None:
+        raise ValueError(f"{os.fspath(path)} does not tell what to run: {advice}")
+    with replaying(path) as replays:
+        try:
+            if test.function is None:
+                import runpy
+
+                runpy.run_path(test.file, run_name="__main__")
+            else:
+                function = _import(f"{test.module}:{test.function}")
+                if "." in test.function or inspect.signature(function).parameters:
+                    raise ValueError(f"{test.module}:{test.function} takes arguments: {advice}")
+                function()
+        except (AssertionError, SystemExit):
+            # The test says what we asked it to find out.
+            if not replays.results:
+                raise
+    if not replays.results:
+        raise ValueError(f"{test.file} did not get to the exploration that was recorded")
+    return replays.results[0]

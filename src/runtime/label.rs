@@ -1,0 +1,144 @@
+//! What an event does, in words: for people, and to find it again in another
+//! execution, another version of the program or another CPython. Lines and
+//! addresses do not last, and are no part of it.
+
+use super::execution::{Execution, Site};
+use crate::interp::code::{self, Code};
+use crate::interp::containers::{Shape, shape};
+use crate::interp::object::{Obj, Owned};
+use crate::observe::location::Field;
+use crate::trace::{Access, Kind, Loc};
+
+/// An event in words.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Label {
+    /// The function, with its class and the functions around it.
+    pub function: String,
+    /// What was done to which locations.
+    pub accesses: Vec<Deed>,
+}
+
+/// What was done to a location.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deed {
+    /// What.
+    pub kind: String,
+    /// The name of the location.
+    pub name: String,
+    /// The location in its execution.
+    pub loc: Loc,
+}
+
+impl Label {
+    /// Of an event that the execution at hand has made or is about to make.
+    pub fn of(execution: &Execution, accesses: &[Access], site: Site) -> Self {
+        let deed = |access: &Access| {
+            let name = match access.kind {
+                Kind::Advance => return None,
+                Kind::Start | Kind::Join => format!("worker {}", access.loc),
+                kind => {
+                    let (owner, field) = parts(execution, access, site);
+                    let keeps_account =
+                        matches!(owner.as_str(), "lock" | "RLock" | "_ThreadHandle");
+                    if keeps_account && matches!(kind, Kind::Read | Kind::Write) {
+                        // How `threading` notes the end of a thread differs by version.
+                        return None;
+                    }
+                    let dot = if field.is_empty() || field.starts_with('[') { "" } else { "." };
+                    without_addresses(&format!("{owner}{dot}{field}"))
+                }
+            };
+            let kind = match access.kind {
+                // What an attempt or a conditional write comes to depends on the moment.
+                Kind::TryAcquire => "acquire",
+                Kind::Miss if execution.resources.contains_key(&access.loc) => "acquire",
+                Kind::Hit | Kind::Miss | Kind::None => "update",
+                kind => kind_name(kind.strongest(), site.what),
+            };
+            Some(Deed { kind: kind.to_owned(), name, loc: access.loc })
+        };
+        Label { function: function(site), accesses: accesses.iter().filter_map(deed).collect() }
+    }
+
+    /// The event as far as these locations are concerned, if it is.
+    pub fn about(&self, concerned: impl Fn(&str) -> bool) -> Option<String> {
+        let accesses = self.accesses.iter().filter(|deed| concerned(&deed.name));
+        let parts: Vec<String> =
+            accesses.map(|deed| format!("{} {}", deed.kind, deed.name)).collect();
+        let place =
+            if self.function.is_empty() { String::new() } else { format!(" in {}", self.function) };
+        (!parts.is_empty()).then(|| format!("{}{place}", parts.join(", ")))
+    }
+}
+
+/// What a kind of access is called.
+pub fn kind_name(kind: Kind, what: &str) -> &'static str {
+    match kind {
+        // Of locks: an attempt that failed.
+        Kind::Miss if what.ends_with(".acquire") => "tryacquire",
+        Kind::None | Kind::Unread => "none",
+        Kind::Read | Kind::Miss => "read",
+        Kind::Write | Kind::Hit => "write",
+        Kind::Acquire | Kind::TryAcquire => "acquire",
+        Kind::Release => "release",
+        Kind::Start => "start",
+        Kind::Join => "join",
+        Kind::Advance => "advance",
+    }
+}
+
+/// The type and the part of it that an access concerns.
+pub fn parts(execution: &Execution, access: &Access, site: Site) -> (String, String) {
+    let Some(place) = execution.locations.place(access.loc) else { return Default::default() };
+    let global = site.what.ends_with("_GLOBAL") || site.what.ends_with("_NAME");
+    let object = place.object.borrow();
+    let label = place.label.as_ref().map(Owned::borrow);
+    let owner = match place.field {
+        Field::Clock(_) => "clock".into(),
+        _ if global => "global".into(),
+        _ => object.type_name(),
+    };
+    (owner, field_text(object, place.field, label, global))
+}
+
+/// The part of an object, as people are told of it.
+pub fn field_text(object: Obj<'_>, field: Field, label: Option<Obj<'_>>, global: bool) -> String {
+    match field {
+        Field::Key(_) if global => label.and_then(Obj::as_str).unwrap_or_default(),
+        Field::Key(_) => match (shape(object), label) {
+            (Shape::Other, Some(name)) => name.as_str().unwrap_or_default(),
+            (_, Some(key)) => format!("[{}]", key.safe_repr()),
+            (_, None) => "[?]".into(),
+        },
+        Field::Index(index) => format!("[{index}]"),
+        Field::Structure | Field::Order | Field::Unknown => "<structure>".into(),
+        Field::Clock(_) => "time".into(),
+        Field::Whole => label.and_then(Obj::as_str).unwrap_or_default(),
+    }
+}
+
+/// The function of a site. Comprehensions are part of the function around them:
+/// 3.12 and newer inline them.
+fn function(site: Site) -> String {
+    let known = code::known(site.code);
+    let mut name = known
+        .as_ref()
+        .and_then(|k| Code::from_obj(k.borrow()))
+        .map_or_else(String::new, Code::qualified_name);
+    const INLINED: [&str; 3] =
+        [".<locals>.<listcomp>", ".<locals>.<setcomp>", ".<locals>.<dictcomp>"];
+    while let Some(end) = INLINED.iter().find_map(|suffix| name.strip_suffix(suffix)) {
+        name.truncate(end.len());
+    }
+    name
+}
+
+/// `<Key object at 0x7f…>` without the number.
+fn without_addresses(text: &str) -> String {
+    let mut parts = text.split(" at 0x");
+    let mut result = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        result.push_str(part.trim_start_matches(|c: char| c.is_ascii_hexdigit()));
+    }
+    result
+}

@@ -1,0 +1,107 @@
+//! A script: the order in which an earlier execution took the steps that matter,
+//! known by what they do, so that a similar program can be led the same way.
+
+use rustc_hash::FxHashSet;
+
+use super::execution::{Slot, Status};
+use super::label::Label;
+use crate::trace::Worker;
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub struct Script {
+    steps: Vec<(Worker, String)>,
+    names: FxHashSet<String>,
+    at: usize,
+    difference: Option<Difference>,
+}
+
+/// Where an execution could not be led on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Number of the step, from 0.
+    pub index: usize,
+    /// What its worker does instead; behind the last step, who does what.
+    pub found: String,
+}
+
+/// Who runs next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Lead {
+    /// This worker, for one event.
+    Run(Worker),
+    /// Nobody can.
+    Nobody,
+    /// The program does not do what it did.
+    Lost,
+}
+
+impl Script {
+    /// Of the steps of an execution, which are those on the locations with the
+    /// given names.
+    pub fn new(steps: Vec<(Worker, Label)>, names: FxHashSet<String>) -> Self {
+        let told = steps.into_iter().filter_map(|(worker, label)| {
+            Some((worker, label.about(|name| names.contains(name))?))
+        });
+        Script { steps: told.collect(), names, ..Script::default() }
+    }
+
+    /// Which steps are left to the program, because they do not matter?
+    fn matters(&self, slot: &Slot) -> Option<String> {
+        slot.label.as_ref()?.about(|name| self.names.contains(name))
+    }
+
+    /// Who runs next, of workers that stand before an event or cannot run.
+    pub fn lead(
+        &mut self,
+        workers: &[Slot],
+        current: Option<Worker>,
+        is_enabled: impl Fn(Worker) -> bool,
+    ) -> Lead {
+        let mut able = (0..workers.len() as Worker).filter(|&worker| is_enabled(worker));
+        let Some((worker, expected)) = self.steps.get(self.at) else {
+            let stays = current.filter(|&worker| is_enabled(worker));
+            let Some(next) = stays.or_else(|| able.next()) else { return Lead::Nobody };
+            return match self.matters(&workers[next as usize]) {
+                None => Lead::Run(next),
+                Some(more) => self.lose(format!("worker {next}: {more}")),
+            };
+        };
+        let worker = *worker;
+        let slot = workers.get(worker as usize);
+        if slot.is_some() && is_enabled(worker) {
+            return match slot.and_then(|slot| self.matters(slot)) {
+                None => Lead::Run(worker),
+                Some(found) if found == *expected => {
+                    self.at += 1;
+                    Lead::Run(worker)
+                }
+                Some(found) => self.lose(found),
+            };
+        }
+        // It may wait for steps of others that do not matter.
+        if let Some(other) = able.clone().find(|&w| self.matters(&workers[w as usize]).is_none()) {
+            return Lead::Run(other);
+        }
+        match slot {
+            Some(slot) if slot.status == Status::Done => self.lose("has ended".into()),
+            _ if able.next().is_none() => Lead::Nobody,
+            Some(slot) => {
+                let waits = slot.label.as_ref().and_then(|label| label.about(|_| true));
+                self.lose(format!("has to wait: {}", waits.unwrap_or_default()))
+            }
+            None => self.lose("has not been started".into()),
+        }
+    }
+
+    fn lose(&mut self, found: String) -> Lead {
+        self.difference.get_or_insert(Difference { index: self.at, found });
+        Lead::Lost
+    }
+
+    /// Where the execution, which is over, left the script.
+    pub fn difference(&self) -> Option<Difference> {
+        let early = || Difference { index: self.at, found: "has ended, or waits for ever".into() };
+        self.difference.clone().or_else(|| (self.at < self.steps.len()).then(early))
+    }
+}
