@@ -94,6 +94,30 @@ impl Kind {
     }
 }
 
+/// What is the same about a location in every execution, as two hashes; 0 is
+/// "not known". Locations that differ in either are different ones, and those
+/// that are equal in both are one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Trait {
+    /// Which object.
+    pub object: u64,
+    /// Which part of it: the name of the attribute, the key.
+    pub part: u64,
+}
+
+impl Trait {
+    /// Could these be traits of one location?
+    pub fn fits(self, other: Trait) -> bool {
+        let fits = |a, b| a == b || a == 0 || b == 0;
+        fits(self.object, other.object) && fits(self.part, other.part)
+    }
+
+    /// Does it name one location only?
+    pub fn is_unique(self) -> bool {
+        self.object != 0 && self.part != 0
+    }
+}
+
 /// One access of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Access {
@@ -133,7 +157,7 @@ pub struct Trace {
     events: Vec<Event>,
     accesses: Vec<Access>,
     tokens: Vec<(Loc, u32)>,
-    traits: Vec<(Loc, u32)>,
+    traits: Vec<(Loc, Trait)>,
     /// Workers blocked for good at the end.
     pub pending: Vec<Pending>,
 }
@@ -182,17 +206,15 @@ impl Trace {
         &self.tokens
     }
 
-    /// Tells something about a location that does not change from execution to
-    /// execution, hashed (the name of the attribute, the key, the site that
-    /// created the object): locations with different traits are different ones.
-    /// Needed for none; saves executions when two steps have to be compared that
-    /// never met in one execution.
-    pub fn set_trait(&mut self, loc: Loc, hash: u32) {
-        self.traits.push((loc, hash));
+    /// Tells what is the same about a location in every execution. Needed for none;
+    /// saves executions when two steps have to be compared that never met in one
+    /// execution.
+    pub fn set_trait(&mut self, loc: Loc, known: Trait) {
+        self.traits.push((loc, known));
     }
 
     /// The traits that were told, in that order.
-    pub fn traits(&self) -> &[(Loc, u32)] {
+    pub fn traits(&self) -> &[(Loc, Trait)] {
         &self.traits
     }
 

@@ -53,7 +53,7 @@ fn lists_every_failing_trace_once() {
     assert_eq!(distinct.len(), summary.failures.len());
     // A schedule replays its failure.
     for failure in &summary.failures {
-        let plan = Plan { segments: failure.schedule.clone(), sleep: Vec::new() };
+        let plan = Plan::of(failure.schedule.clone());
         let verdict = checker.run(&plan, &mut Dpor::new(), &mut Trace::new());
         assert_eq!(verdict, Verdict::Fail);
     }

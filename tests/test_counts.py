@@ -147,33 +147,108 @@ def test_lock_order(n, traces, deadlocks):
     assert count(Variables, [worker(i) for i in range(n)]) == (traces, deadlocks)
 
 
-@pytest.mark.parametrize(("n", "traces"), [(13, 1), (14, 2)])
-def test_filesystem(n, traces):
-    blocks, inodes = 26, 32
+BLOCKS, INODES = 26, 32
 
-    class Disk:
-        def __init__(self):
-            self.inode, self.busy = [0] * inodes, [False] * blocks
-            self.inode_locks = [threading.Lock() for _ in range(inodes)]
-            self.block_locks = [threading.Lock() for _ in range(blocks)]
+
+def file_writers(n, lock_of_block):
+    """Workers that each look for a free block, from one on that others try, too."""
 
     def writer(number):
         def write(disk):
-            i = number % inodes
+            i = number % INODES
             with disk.inode_locks[i]:
                 if disk.inode[i] == 0:
-                    b = (i * 2) % blocks
+                    b = (i * 2) % BLOCKS
                     while True:
-                        with disk.block_locks[b]:
+                        with lock_of_block(disk, b):
                             if not disk.busy[b]:
                                 disk.busy[b] = True
                                 disk.inode[i] = b + 1
                                 break
-                        b = (b + 1) % blocks
+                        b = (b + 1) % BLOCKS
 
         return write
 
-    assert count(Disk, [writer(number) for number in range(n)]) == (traces, 0)
+    return [writer(number) for number in range(n)]
+
+
+class Disk:
+    """Inodes and blocks, each with a lock."""
+
+    def __init__(self, block_locks=None):
+        self.inode, self.busy = [0] * INODES, [False] * BLOCKS
+        self.inode_locks = [threading.Lock() for _ in range(INODES)]
+        self.block_locks = block_locks
+
+
+@pytest.mark.parametrize(("n", "traces"), [(13, 1), (14, 2), (16, 8), (18, 32), (19, 64)])
+def test_filesystem(n, traces):
+    def setup():
+        return Disk([threading.Lock() for _ in range(BLOCKS)])
+
+    assert count(setup, file_writers(n, lambda disk, b: disk.block_locks[b])) == (traces, 0)
+
+
+class Block:
+    """A lock in an instance's dict."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+
+
+class SlottedBlock:
+    """A lock in a slot."""
+
+    __slots__ = ("lock",)
+
+    def __init__(self):
+        self.lock = threading.Lock()
+
+
+OUTER_LOCKS = [threading.Lock() for _ in range(BLOCKS)]
+
+
+@pytest.mark.parametrize(
+    ("block_locks", "lock_of_block"),
+    [
+        (lambda: {f"b{b}": threading.Lock() for b in range(BLOCKS)}, lambda d, b: d[f"b{b}"]),
+        (lambda: tuple(threading.Lock() for _ in range(BLOCKS)), lambda d, b: d[b]),
+        (lambda: [Block() for _ in range(BLOCKS)], lambda d, b: d[b].lock),
+        (lambda: [SlottedBlock() for _ in range(BLOCKS)], lambda d, b: d[b].lock),
+        (lambda: [threading.RLock() for _ in range(BLOCKS)], lambda d, b: d[b]),
+        (lambda: None, lambda _, b, locks=OUTER_LOCKS: locks[b]),
+        (lambda: None, lambda _, b: OUTER_LOCKS[b]),
+    ],
+    ids=["dict", "tuple", "instances", "slots", "RLock", "default argument", "global"],
+)
+def test_objects_are_known_again_in_other_executions(block_locks, lock_of_block):
+    def setup():
+        return Disk(block_locks())
+
+    def lock(disk, b):
+        return lock_of_block(disk.block_locks, b)
+
+    assert count(setup, file_writers(16, lock)) == (8, 0)
+
+
+def test_keys_of_which_every_execution_has_its_own_hide_no_trace():
+    class Key:
+        pass
+
+    def setup():
+        state = Variables()
+        state.keys = [Key() for _ in range(3)]
+        state.table = dict.fromkeys(state.keys, 0)
+        return state
+
+    def writer(i):
+        def write(state):
+            state.table[state.keys[i]] += 1
+
+        return write
+
+    # Two of the writers share a key: they race as a counter does.
+    assert count(setup, [writer(i) for i in (0, 1, 2, 2)]) == (4, 0)
 
 
 def test_indexer():

@@ -10,7 +10,7 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::trace::{Access, Kind, Loc, Trace, Worker};
+use crate::trace::{Access, Kind, Loc, Trace, Trait, Worker};
 
 /// Index of a step: an event of the trace, or behind them, in the order of
 /// [`Trace::pending`], a step that was never executed.
@@ -56,8 +56,8 @@ pub(super) struct Slot {
     pub(super) cursor: u32,
     pub(super) last_write: u32,
     pub(super) tokens: u32,
-    /// See [`Trace::set_trait`]; 0 if nothing was told.
-    pub(super) feature: u32,
+    /// What was told of it.
+    pub(super) known: Trait,
 }
 
 /// Maps the trace's locations to dense slots.
@@ -157,9 +157,9 @@ impl History {
                 self.slots[slot as usize].is_resource = true;
             }
         }
-        for &(loc, hash) in trace.traits() {
+        for &(loc, known) in trace.traits() {
             if let Some(slot) = self.known_slot(loc) {
-                self.slots[slot as usize].feature = hash;
+                self.slots[slot as usize].known = known;
             }
         }
         self.index_touches();
@@ -230,7 +230,7 @@ impl History {
                 cursor: 0,
                 last_write: NONE,
                 tokens: 1,
-                feature: 0,
+                known: Trait::default(),
             });
         }
         let index = *entry;

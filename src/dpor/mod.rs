@@ -45,10 +45,11 @@ pub struct Stats {
     /// Reversible races met.
     pub races: u64,
     /// Executions that turned out to be covered by others only when they had
-    /// begun (sleep-set blocked). Optimality means zero.
+    /// begun, and were cut off (sleep-set blocked). Zero, but where it depends on
+    /// something that no execution has shown yet whether two steps commute: on
+    /// whether a compare-and-set succeeds that was never tried in that place, or
+    /// on which location it is that a step touches ([`crate::trace::Trait`]).
     pub blocked: u64,
-    /// Executions that had to be run again, to learn what sleeps in them.
-    pub repeated: u64,
     /// Branches not taken because they are beyond the preemption bound.
     pub pruned: u64,
 }
@@ -107,6 +108,9 @@ pub struct Dpor {
     state: State,
     divergence: Option<Divergence>,
     bound: Option<u32>,
+    /// All traces so far, to see that none comes twice.
+    #[cfg(debug_assertions)]
+    traces: rustc_hash::FxHashSet<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -146,39 +150,41 @@ impl Dpor {
         self.divergence
     }
 
-    /// Takes in the execution of the current plan. False if the plan has to be
-    /// executed again.
-    fn learn(&mut self, trace: &Trace) -> bool {
+    /// Takes in the execution of the current plan.
+    fn learn(&mut self, trace: &Trace) {
         self.stats.executions += 1;
         self.divergence = self.compare(trace);
         if self.divergence.is_some() {
-            return true;
+            return;
         }
         self.history.load(trace);
         for (depth, pending) in std::mem::take(&mut self.fresh) {
             let sleep = self.asleep_at(depth);
             self.add_node(depth, sleep, pending);
         }
-        let planned = self.plan.segments.iter().map(|s| s.events).sum();
-        let asleep = self.asleep_at(planned);
-        if !asleep.is_empty() {
-            if self.plan.sleep.is_empty() {
-                self.stats.repeated += 1;
-                self.plan.sleep = asleep;
-                return false;
-            }
-            if asleep.iter().any(|s| self.never_wakes(s, planned)) {
-                self.stats.blocked += 1;
-                return true;
-            }
+        if self.is_covered() {
+            self.stats.blocked += 1;
+            return;
         }
+        #[cfg(debug_assertions)]
+        debug_assert!(self.traces.insert(record::fingerprint(&self.history)), "a trace came twice");
         self.races.compute(&mut self.history);
         self.stats.races += self.races.found.len() as u64;
         let now = LazyRecord::default();
         for race in std::mem::take(&mut self.races.found) {
             self.reverse(race, &now);
         }
-        true
+    }
+
+    /// Has the execution at hand, from where its plan ends, a sleeper that nothing
+    /// wakes? Then it is one that was explored before.
+    fn is_covered(&self) -> bool {
+        let uncertain = !self.plan.sleep.is_empty();
+        let planned = self.plan.segments.iter().map(|s| s.events).sum();
+        let from = if uncertain { self.plan.sleep_from } else { planned };
+        let covered = self.asleep_at(from).iter().any(|s| self.never_wakes(s, from));
+        debug_assert!(uncertain || !covered, "an execution was blocked by its sleep set");
+        covered
     }
 
     /// Compares the execution with the plan and the prefix it repeats, and
@@ -281,7 +287,6 @@ impl Dpor {
             last.remove();
         };
         self.common = depth;
-        self.plan.sleep.clear();
         self.plan.segments.clear();
         for (start, end) in self.history.runs_from(0) {
             if start >= depth {
@@ -295,14 +300,16 @@ impl Dpor {
         let mut at = depth;
         loop {
             for &run in &branch.runs {
-                at += run.events;
                 match self.plan.segments.last_mut() {
-                    Some(last) if last.worker == run.worker => last.events += run.events,
+                    Some(last) if last.worker == run.worker && at > depth => {
+                        last.events += run.events;
+                    }
                     _ => self.plan.segments.push(run),
                 }
+                at += run.events;
             }
             if branch.next.is_empty() {
-                return true;
+                break;
             }
             let first = branch.next.remove(0);
             if !branch.next.is_empty() {
@@ -310,6 +317,12 @@ impl Dpor {
             }
             branch = first;
         }
+        self.plan.sleep.clear();
+        self.plan.sleep_from = depth;
+        if !branch.covers {
+            self.plan.sleep.extend(self.nodes[&depth].sleep.iter().cloned());
+        }
+        true
     }
 }
 
@@ -329,7 +342,8 @@ impl Strategy for Dpor {
         match (self.state, last) {
             (State::New, _) => self.state = State::Running,
             (State::Running, Some(trace)) => {
-                if self.learn(trace) && (self.divergence.is_some() || !self.pick()) {
+                self.learn(trace);
+                if self.divergence.is_some() || !self.pick() {
                     self.state = State::Done;
                 }
             }

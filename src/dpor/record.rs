@@ -5,13 +5,14 @@
 //! of the step that worker w makes after the past p*: programs are
 //! deterministic, so equal pasts lead to the same object. A past is an event
 //! with all that happens before it, named by a hash. Two executions that share
-//! such an access thereby agree on a location.
+//! such an access thereby agree on a location. Where the runner can tell what is
+//! the same about a location in every execution ([`Trait`]), that decides first.
 
 use std::cell::OnceCell;
 use std::rc::Rc;
 
 use super::history::{History, SlotAccess};
-use crate::trace::{Kind, Worker};
+use crate::trace::{Kind, Trait, Worker};
 
 /// Names the i-th access of a step by the step's past.
 type Name = u64;
@@ -24,16 +25,17 @@ pub(super) struct Record {
     accesses: Vec<SlotAccess>,
     /// For each access.
     names: Vec<Name>,
-    /// For each slot, see [`crate::trace::Trace::set_trait`].
-    features: Vec<u32>,
+    /// For each slot, what was told of it.
+    known: Vec<Trait>,
     by_name: OnceCell<Vec<(Name, u32)>>,
     by_slot: OnceCell<Vec<(u32, Name)>>,
+    by_trait: OnceCell<Vec<(Trait, u32)>>,
 }
 
 impl Record {
     pub fn of(h: &History) -> Self {
-        let features = h.slots.iter().map(|slot| slot.feature).collect();
-        let mut record = Self { features, ..Self::default() };
+        let known = h.slots.iter().map(|slot| slot.known).collect();
+        let mut record = Self { known, ..Self::default() };
         let mut pasts = Pasts::new(h);
         let mut named = Vec::with_capacity(h.steps() as usize);
         for step in 0..h.steps() {
@@ -88,13 +90,30 @@ impl Record {
 
     /// Could a slot of `self` and one of `other` be the same location?
     pub fn could_be(&self, slot: u32, other: &Record, other_slot: u32) -> bool {
-        let (a, b) = (self.features[slot as usize], other.features[other_slot as usize]);
-        (a == b || a == 0 || b == 0) && self.translate(other, other_slot).is_none_or(|s| s == slot)
+        let (a, b) = (self.known[slot as usize], other.known[other_slot as usize]);
+        a.fits(b) && self.translate(other, other_slot).is_none_or(|s| s == slot)
     }
 
     /// The slot of `self` that is the same location as a slot of `other`.
     pub fn translate(&self, other: &Record, slot: u32) -> Option<u32> {
+        let known = other.known[slot as usize];
+        if known.is_unique()
+            && let Some(same) = self.slot_known_as(known)
+        {
+            return Some(same);
+        }
         other.names_of(slot).find_map(|name| self.slot_named(name))
+    }
+
+    fn slot_known_as(&self, known: Trait) -> Option<u32> {
+        let sorted = self.by_trait.get_or_init(|| {
+            let slots = (0..).zip(&self.known).filter(|(_, known)| known.is_unique());
+            let mut list: Vec<_> = slots.map(|(slot, &known)| (known, slot)).collect();
+            list.sort_unstable();
+            list
+        });
+        let at = sorted.partition_point(|&(k, _)| k < known);
+        sorted.get(at).filter(|found| found.0 == known).map(|found| found.1)
     }
 }
 
@@ -106,6 +125,18 @@ impl LazyRecord {
     pub fn get(&self, h: &History) -> &Rc<Record> {
         self.0.get_or_init(|| Rc::new(Record::of(h)))
     }
+}
+
+/// A hash under which executions of one trace are equal, and no others.
+#[cfg(debug_assertions)]
+pub(super) fn fingerprint(h: &History) -> u64 {
+    let mut pasts = Pasts::new(h);
+    let mut names = Vec::new();
+    for step in 0..h.events {
+        pasts.step(h, step, &mut names);
+    }
+    let ends = (0..).zip(&pasts.worker);
+    ends.fold(0, |all, (worker, &past)| mix(mix(all, past), u64::from(h.executed(worker))))
 }
 
 /// The hashes of pasts, while going through an execution.

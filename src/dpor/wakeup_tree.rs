@@ -22,7 +22,7 @@ pub(super) struct Branch {
     pub next: Vec<Branch>,
     /// As a leaf, does it cover whatever goes on like it? Not if it could not
     /// be decided whether all that sleeps in it is woken.
-    covers: bool,
+    pub covers: bool,
     /// The accesses of the last step, which was not yet executed where it is
     /// planned: conditional ones may turn out otherwise.
     last: Option<Box<[SlotAccess]>>,

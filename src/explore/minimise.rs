@@ -80,7 +80,7 @@ impl Search<'_> {
     /// Executes a schedule, or as much of it as is possible, and keeps what
     /// happened if that fails and costs less. Did it?
     fn attempt(&mut self, segments: Vec<Segment>) -> bool {
-        let plan = Plan { segments: segments.clone(), sleep: Vec::new() };
+        let plan = Plan::of(segments.clone());
         self.run(&plan, &mut Replay::new(segments), &mut Trace::new()).1
     }
 

@@ -141,21 +141,53 @@ unsafe fn slot<'a>(owner: Obj<'a>, descriptor: *mut ffi::PyObject) -> Option<Obj
         qualname: *mut ffi::PyObject,
         member: *const ffi::PyMemberDef,
     }
+    // SAFETY: as the caller promises.
+    unsafe { member_value(owner, &*(*descriptor.cast::<MemberDescriptor>()).member) }
+}
+
+const RELATIVE_OFFSET: i32 = 8;
+
+/// Is the class of this object one that Python code has made?
+pub fn is_of_python_class(object: Obj<'_>) -> bool {
+    // SAFETY: a live object's type.
+    unsafe { is_mutable_type(ffi::Py_TYPE(object.as_ptr())) }
+}
+
+/// The objects in the slots (`__slots__`) of an instance of a Python class, with
+/// the offset of each.
+pub fn slots<'a>(owner: Obj<'a>, mut tell: impl FnMut(u64, Obj<'a>)) {
+    // SAFETY: a live object and its types; the members of a class that Python code
+    // has made are its slots, and their table ends with one without a name.
+    unsafe {
+        let mut class = ffi::Py_TYPE(owner.as_ptr());
+        while !class.is_null() && is_mutable_type(class) {
+            let mut member = (*class).tp_members;
+            while !member.is_null() && !(*member).name.is_null() {
+                if let Some(value) = member_value(owner, &*member) {
+                    tell((*member).offset as u64, value);
+                }
+                member = member.add(1);
+            }
+            class = (*class).tp_base;
+        }
+    }
+}
+
+/// # Safety
+/// `member` is one of a class of `owner`.
+unsafe fn member_value<'a>(owner: Obj<'a>, member: &ffi::PyMemberDef) -> Option<Obj<'a>> {
     const OBJECT: i32 = 6;
     const OBJECT_OR_ERROR: i32 = 16;
+    let is_object = matches!(member.type_code, OBJECT | OBJECT_OR_ERROR);
+    if !is_object || member.flags & RELATIVE_OFFSET != 0 {
+        return None;
+    }
     // SAFETY: as the caller promises; only a member that is an object is read as one.
     unsafe {
-        let member = &*(*descriptor.cast::<MemberDescriptor>()).member;
-        let is_object = matches!(member.type_code, OBJECT | OBJECT_OR_ERROR);
-        if !is_object || member.flags & RELATIVE_OFFSET != 0 {
-            return None;
-        }
         let at = owner.as_ptr().cast::<u8>().offset(member.offset);
         Obj::from_ptr(at.cast::<*mut ffi::PyObject>().read())
     }
 }
-
-const RELATIVE_OFFSET: i32 = 8;
 
 /// Where `owner.name = value` and `del owner.name` end. Types with a Python
 /// `__setattr__` are `Nowhere`: that method is observed itself.
@@ -299,6 +331,9 @@ pub struct Names {
     pub name: Owned,
     pub match_args: Owned,
     pub default_factory: Owned,
+    pub builtins: Owned,
+    pub loader: Owned,
+    pub spec: Owned,
 }
 
 static NAMES: OnceLock<Names> = OnceLock::new();
@@ -325,6 +360,9 @@ pub fn names() -> &'static Names {
             name: intern(c"__name__"),
             match_args: intern(c"__match_args__"),
             default_factory: intern(c"default_factory"),
+            builtins: intern(c"__builtins__"),
+            loader: intern(c"__loader__"),
+            spec: intern(c"__spec__"),
         }
     })
 }

@@ -100,6 +100,30 @@ pub fn resolve<'a>(callable: Obj<'a>) -> Callee<'a> {
     Callee::Instance(callable.type_of())
 }
 
+/// Is it a function or a module?
+pub fn is_code(object: Obj<'_>) -> bool {
+    // SAFETY: a live object; the checks read its type's flags and bases.
+    unsafe {
+        let ptr = object.as_ptr();
+        object.is_exactly(types().function)
+            || ffi::PyCFunction_Check(ptr) != 0
+            || ffi::PyModule_Check(ptr) != 0
+    }
+}
+
+/// What a Python function has from where it was made: its cells and the defaults of
+/// its arguments, as tuples.
+pub fn surroundings<'a>(function: Obj<'a>) -> [Option<Obj<'a>>; 2] {
+    if !function.is_exactly(types().function) {
+        return [None; 2];
+    }
+    // SAFETY: the type was checked; the function keeps what it refers to.
+    unsafe {
+        let function = &*function.as_ptr().cast::<PyFunctionObject>();
+        [Obj::from_ptr(function.func_closure.cast()), Obj::from_ptr(function.func_defaults.cast())]
+    }
+}
+
 /// The name of a C function, and of its class if it is a method.
 pub fn name(callable: Obj<'_>, receiver: Option<Obj<'_>>) -> String {
     let t = types();
@@ -145,6 +169,23 @@ pub fn initialiser<'a>(class: Obj<'a>) -> Option<Obj<'a>> {
     in_class(class, names().init.borrow()).filter(|init| init.is_exactly(types().function))
 }
 
+/// The globals of a Python function or of a method that is bound to one.
+pub fn globals<'a>(callable: Obj<'a>) -> Option<Obj<'a>> {
+    let t = types();
+    // SAFETY: each cast follows a check of the exact type; the globals of a function
+    // are a dict that it keeps alive.
+    unsafe {
+        let mut function = callable.as_ptr();
+        if callable.is_exactly(t.method) {
+            function = (*function.cast::<BoundMethod>()).function;
+        }
+        if ffi::Py_TYPE(function) != t.function {
+            return None;
+        }
+        Obj::from_ptr((*function.cast::<PyFunctionObject>()).func_globals.cast())
+    }
+}
+
 /// Is it a Python function of a module that looks after its own synchronisation?
 pub fn is_thread_safe(callable: Obj<'_>) -> bool {
     const MODULES: &[&str] = &[
@@ -160,19 +201,7 @@ pub fn is_thread_safe(callable: Obj<'_>) -> bool {
         "unittest",
         "frontrun",
     ];
-    let t = types();
-    // SAFETY: each cast follows a check of the exact type; the globals of a function
-    // are a dict that it keeps alive.
-    let globals = unsafe {
-        let mut function = callable.as_ptr();
-        if callable.is_exactly(t.method) {
-            function = (*function.cast::<BoundMethod>()).function;
-        }
-        if ffi::Py_TYPE(function) != t.function {
-            return false;
-        }
-        Obj::from_ptr((*function.cast::<PyFunctionObject>()).func_globals.cast())
-    };
+    let globals = globals(callable);
     let name = globals.and_then(|globals| super::dict::get(globals, names().name.borrow()).value());
     let name = name.and_then(Obj::as_str).unwrap_or_default();
     MODULES.contains(&name.split('.').next().unwrap_or_default())

@@ -108,6 +108,16 @@ pub fn digest(key: Obj<'_>) -> Option<u64> {
     }
 }
 
+/// The [`digest`] of a key for which it is the same in every execution: not by address.
+pub fn stable_digest(key: Obj<'_>) -> Option<u64> {
+    let stable = match equality(key) {
+        Equality::Text | Equality::Bytes | Equality::Int | Equality::Float | Equality::None => true,
+        Equality::Tuple => super::code::list_items(key).all(|item| stable_digest(item).is_some()),
+        Equality::Identity | Equality::IdentityOwnHash | Equality::Own => false,
+    };
+    if stable { digest(key) } else { None }
+}
+
 fn key_is_minus_one(key: Obj<'_>) -> bool {
     let mut overflow = 0;
     // SAFETY: an int or an instance of a subclass; the conversion runs no Python code.

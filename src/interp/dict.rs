@@ -302,6 +302,27 @@ impl<'a> Storage<'a> {
         }
     }
 
+    /// Goes through the attributes.
+    pub fn each(self, mut tell: impl FnMut(Obj<'a>, Obj<'a>)) {
+        match self {
+            Storage::Dict(dict) => {
+                super::code::dict_items(dict).for_each(|(name, value)| tell(name, value));
+            }
+            Storage::Empty => {}
+            // SAFETY: made by `storage` of a live instance: shared keys are strings, and
+            // the values are as many as they.
+            Storage::Values(keys, values) => unsafe {
+                for index in 0..(*keys).dk_nentries as usize {
+                    let name = Obj::from_ptr((*entries::<StrEntry>(keys).add(index)).key);
+                    let value = (*(*values).values.as_ptr().add(index)).cast();
+                    if let (Some(name), Some(value)) = (name, Obj::from_ptr(value)) {
+                        tell(name, value);
+                    }
+                }
+            },
+        }
+    }
+
     /// The `__dict__`, if there is one.
     #[inline]
     pub fn dict(self) -> Option<Obj<'a>> {

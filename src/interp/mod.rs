@@ -18,6 +18,7 @@ pub mod exit;
 pub mod fiber;
 pub mod frame;
 pub mod garbage;
+pub mod heap;
 pub mod layout;
 pub mod marker_events;
 pub mod module;

@@ -174,6 +174,7 @@ pub struct Execution {
     budget: u32,
     planned: bool,
     sleepers: Vec<Sleeper>,
+    sleep_from: usize,
     chooses: bool,
     errand: Option<Errand>,
 }
@@ -217,6 +218,7 @@ impl Execution {
             budget: 0,
             planned: true,
             sleepers: vec![],
+            sleep_from: 0,
             chooses: false,
             errand: None,
         }
@@ -237,6 +239,7 @@ impl Execution {
         self.within_event = false;
         self.planned = true;
         self.sleepers.clone_from(&plan.sleep);
+        self.sleep_from = plan.sleep_from as usize;
         self.chooses = chooses || self.script.is_some();
         self.errand = None;
         if let Some(values) = &mut self.values {
@@ -367,16 +370,16 @@ impl Execution {
     pub fn record(&mut self, accesses: &[Access], site: Site) {
         let Some(current) = self.current else { return };
         self.within_event = true;
-        for (loc, hash) in self.locations.take_fresh() {
-            self.trace.set_trait(loc, hash);
+        for (loc, known) in self.locations.take_fresh() {
+            self.trace.set_trait(loc, known);
         }
         self.trace.push(current, site.fingerprint(), accesses);
         self.sites.push(site);
         for access in accesses {
             self.count_tokens(*access, current);
         }
-        if !self.planned && !self.sleepers.is_empty() {
-            self.wake(accesses);
+        if !self.sleepers.is_empty() && self.trace.len() > self.sleep_from {
+            self.wake(current, accesses);
         }
         if self.trace.len() >= self.max_events && self.cut.is_none() {
             self.cut = Some(Cut::Branches);
@@ -435,7 +438,10 @@ impl Execution {
     }
 
     /// Wakes the sleepers whose next step depends on this event.
-    fn wake(&mut self, accesses: &[Access]) {
+    fn wake(&mut self, current: Worker, accesses: &[Access]) {
+        if self.is_asleep(current) && self.cut.is_none() {
+            self.cut = Some(Cut::Redundant);
+        }
         let workers = &self.workers;
         self.sleepers.retain(|sleeper| {
             let pending = &workers[sleeper.worker as usize].pending;
@@ -464,6 +470,11 @@ impl Execution {
             }
             self.errand = Some(Errand { begun: true, ..errand });
             return self.run(errand.child, 0);
+        }
+        if self.trace.len() == self.sleep_from
+            && let Some(worker) = self.unknown(|this, worker| this.is_asleep(worker))
+        {
+            return self.run(worker, 0);
         }
         let plan_ends = self.planned;
         if self.planned {
@@ -510,14 +521,19 @@ impl Execution {
         Some(Segment { worker, events: self.budget })
     }
 
+    /// One of these workers that has not come to its first event yet: what a sleeper
+    /// or a candidate is about to do is known only then.
+    fn unknown(&self, among: impl Fn(&Self, Worker) -> bool) -> Option<Worker> {
+        let mut all = (0..).zip(&self.workers);
+        let found = all.find(|(worker, slot)| slot.status == Status::New && among(self, *worker));
+        found.map(|(worker, _)| worker)
+    }
+
     fn next_freely(&mut self, strategy: &mut dyn Strategy, plan_ends: bool) -> Next {
-        // What a sleeper, or a candidate, is about to do is known only when it
-        // stands before its first event.
-        let unknown = self.workers.iter().enumerate().position(|(index, slot)| {
-            slot.status == Status::New && (self.chooses || self.is_asleep(index as Worker))
-        });
-        if let Some(worker) = unknown {
-            return self.run(worker as Worker, 0);
+        if self.chooses
+            && let Some(worker) = self.unknown(|_, _| true)
+        {
+            return self.run(worker, 0);
         }
         if let Some(mut script) = self.script.take() {
             let lead = script.lead(&self.workers, self.current, |worker| self.is_enabled(worker));
@@ -579,6 +595,7 @@ impl Execution {
         }
         if self.is_anybody_enabled() {
             // All that can run are asleep.
+            self.note_pending();
             self.cut = Some(Cut::Redundant);
             return self.next_to_kill();
         }

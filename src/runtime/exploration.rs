@@ -19,6 +19,7 @@ use super::{stats, threads, time};
 use crate::dpor::Dpor;
 use crate::explore::{self as exploration, Budget, End, Estimate, Limits, Progress};
 use crate::interp::call::call;
+use crate::interp::callables;
 use crate::interp::code;
 use crate::interp::error::{self, Raised};
 use crate::interp::garbage::Pause;
@@ -312,10 +313,14 @@ impl<'a> Explorer<'a> {
     }
 
     fn search(mut self, search: &mut Search) -> Outcome {
+        let workers = self.job.workers.iter().map(Owned::borrow);
+        let globals = workers.clone().filter_map(callables::globals);
+        let roots = workers.chain(globals).map(Obj::own);
         session::with(|execution| {
             execution.max_events = self.job.max_events;
             execution.by_instruction = self.job.by_instruction;
             execution.values = self.job.tells_events.then(Vec::new);
+            execution.locations.lasting.name(roots);
         });
         let limits = Limits {
             max_executions: self.job.max_executions,
@@ -329,7 +334,7 @@ impl<'a> Explorer<'a> {
                 let mut dpor = Dpor::with_bound(*bound);
                 let summary = exploration::explore(&mut dpor, &mut self, &limits);
                 let stats = dpor.stats();
-                self.outcome.redundant = stats.blocked + stats.repeated;
+                self.outcome.redundant = stats.blocked;
                 if let Some(divergence) = dpor.divergence() {
                     self.note_divergence(divergence.index);
                 }
@@ -370,6 +375,7 @@ impl<'a> Explorer<'a> {
             }
             self.outcome.failure = Some(failure);
         }
+        drop(session::with(|execution| execution.locations.lasting.clear()));
         self.outcome
     }
 
@@ -434,7 +440,12 @@ impl<'a> Explorer<'a> {
         let ends: Ends = Rc::default();
         time::begin_execution();
         let chooses = strategy.chooses();
-        session::with(|execution| execution.begin(plan, self.job.workers.len(), chooses));
+        session::with(|execution| {
+            if !chooses && self.names_objects(execution.workers.len()) {
+                execution.locations.built.name(std::iter::once(state.clone()));
+            }
+            execution.begin(plan, self.job.workers.len(), chooses);
+        });
         let mut seats = Seats::new();
         let pause = Pause::begin();
         let ran = self.play(&state, &ends, strategy, &mut seats);
@@ -464,6 +475,13 @@ impl<'a> Explorer<'a> {
         seats.into_iter().flatten().for_each(Seat::retire);
         self.outcome.nanoseconds[0] += played.elapsed().as_nanos() as u64;
         verdict
+    }
+
+    /// Does the engine need to know which object is which of another execution? With
+    /// two workers it never has to compare steps that did not meet. How many there
+    /// are besides the job's own, the execution before has shown.
+    fn names_objects(&self, before: usize) -> bool {
+        self.outcome.executions == 0 || before.max(self.job.workers.len()) > 2
     }
 
     fn verdict(&self, cut: Option<Cut>, state: &Owned, ends: &Ends) -> Verdict {
@@ -607,7 +625,7 @@ impl<'a> Explorer<'a> {
     fn reproduce(&mut self, failure: &mut Failure) {
         let schedule = exploration::segments(failure.schedule.iter().copied());
         let mut replay = Replay::new(schedule.clone());
-        let plan = Plan { segments: schedule, sleep: vec![] };
+        let plan = Plan::of(schedule);
         for attempt in 0..self.job.reproductions.max(1) {
             session::with(|execution| execution.values = (attempt == 0).then(Vec::new));
             let verdict = self.execute(&plan, &mut replay);

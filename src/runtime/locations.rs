@@ -6,9 +6,11 @@ use std::hash::BuildHasher;
 
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
+use crate::interp::containers::stable_digest;
+use crate::interp::heap::Heap;
 use crate::interp::object::{Obj, Owned};
 use crate::observe::location::{Field, Touch};
-use crate::trace::{Kind, Loc};
+use crate::trace::{Kind, Loc, Trait};
 
 /// What a location is, for people.
 pub struct Place {
@@ -30,7 +32,11 @@ pub struct Locations {
     dicts: FxHashMap<usize, (Owned, Owned)>,
     /// Locations met since they were last asked for, with what is the same about
     /// them in every execution.
-    fresh: Vec<(Loc, u32)>,
+    fresh: Vec<(Loc, Trait)>,
+    /// What setup has built for this execution.
+    pub built: Heap,
+    /// What the workers and their globals have in every execution.
+    pub lasting: Heap,
 }
 
 impl Locations {
@@ -75,7 +81,9 @@ impl Locations {
             let label = touch.label.map(Obj::own);
             self.places.push(Place { object: touch.object.own(), field: key.1, label });
             let loc = self.places.len() as Loc - 1;
-            self.fresh.push((loc, FxBuildHasher.hash_one(key.1) as u32));
+            let object = self.built.name_of(touch.object);
+            let object = object.or_else(|| self.lasting.name_of(touch.object));
+            self.fresh.push((loc, Trait { object: object.unwrap_or(0), part: part_of(touch) }));
             loc
         });
         self.numbers.insert(key, loc);
@@ -83,10 +91,10 @@ impl Locations {
         loc
     }
 
-    /// Locations that were met since the last call, each with a hash of what is the
-    /// same about it in every execution: its name, its key.
+    /// Locations that were met since the last call, each with what is the same about
+    /// it in every execution.
     #[inline]
-    pub fn take_fresh(&mut self) -> impl Iterator<Item = (Loc, u32)> {
+    pub fn take_fresh(&mut self) -> impl Iterator<Item = (Loc, Trait)> {
         self.fresh.drain(..)
     }
 
@@ -98,10 +106,23 @@ impl Locations {
     /// Forgets everything. The references are handed out, to be dropped where
     /// finalisers may run.
     #[must_use]
-    pub fn clear(&mut self) -> (Vec<Place>, Vec<(Owned, Owned)>) {
+    pub fn clear(&mut self) -> (Vec<Place>, Vec<(Owned, Owned)>, Vec<Owned>) {
         self.numbers.clear();
         self.last = None;
         let dicts = std::mem::take(&mut self.dicts).into_values().collect();
-        (std::mem::take(&mut self.places), dicts)
+        (std::mem::take(&mut self.places), dicts, self.built.clear())
+    }
+}
+
+/// A hash of the part of its object that a touch concerns; 0 if it is another one
+/// in every execution, or goes by several names.
+fn part_of(touch: &Touch<'_>) -> u64 {
+    match (touch.field, touch.label) {
+        (Field::Key(_), Some(key)) => match stable_digest(key) {
+            Some(digest) => FxBuildHasher.hash_one(Field::Key(digest)) | 1,
+            None => 0,
+        },
+        (Field::Key(_), None) => 0,
+        (field, _) => FxBuildHasher.hash_one(field) | 1,
     }
 }

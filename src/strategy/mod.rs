@@ -47,13 +47,23 @@ pub struct Sleeper {
 
 /// What an execution shall do. After the segments it goes on freely: the
 /// current worker until it blocks or ends, then the next one that is enabled
-/// and not asleep.
+/// and not asleep. When only sleepers are enabled, it is cut off.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// The prefix, to be followed exactly.
     pub segments: Vec<Segment>,
-    /// Who sleeps where the segments end.
+    /// Who sleeps. Empty for all plans but those of which it could not be told
+    /// whether others cover them.
     pub sleep: Vec<Sleeper>,
+    /// After so many events they fall asleep: where a segment begins, or ends last.
+    pub sleep_from: u32,
+}
+
+impl Plan {
+    /// A schedule to be followed to its end.
+    pub fn of(segments: Vec<Segment>) -> Self {
+        Plan { segments, ..Plan::default() }
+    }
 }
 
 /// An enabled worker, paused before its next event.

@@ -14,7 +14,7 @@ pub struct Replay {
 impl Replay {
     /// Of the schedule of an execution ([`crate::explore::schedule`]).
     pub fn new(schedule: Vec<Segment>) -> Self {
-        let plan = Plan { segments: schedule, sleep: Vec::new() };
+        let plan = Plan::of(schedule);
         Self { plan, done: false, divergence: None }
     }
 

@@ -8,8 +8,8 @@ pub mod random;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use frontrun_native::strategy::{Candidate, Plan, Sleeper, Strategy};
-use frontrun_native::trace::{Access, Kind, Pending, Trace, Worker};
+use frontrun_native::strategy::{Candidate, Plan, Segment, Sleeper, Strategy};
+use frontrun_native::trace::{Access, Kind, Pending, Trace, Trait, Worker};
 
 /// A value: a constant, a register, or sums of them.
 #[derive(Clone, Copy, Debug)]
@@ -403,8 +403,8 @@ impl Canon {
 pub struct Outcome {
     pub mem: BTreeMap<i64, i64>,
     pub deadlock: bool,
-    /// Fewest preemptions of its linearisations (where computed).
-    pub preemptions: u32,
+    /// It was not played to its end.
+    pub cut: bool,
 }
 
 /// All maximal traces, by breadth-first search over trace prefixes, without any
@@ -435,7 +435,7 @@ pub fn brute(program: &Program, limit: usize) -> Option<BTreeMap<Canon, Outcome>
             }
             if maximal {
                 let deadlock = state.is_deadlock();
-                all.insert(canon, Outcome { mem: state.mem, deadlock, preemptions: 0 });
+                all.insert(canon, Outcome { mem: state.mem, deadlock, cut: false });
             }
         }
         level = next;
@@ -485,21 +485,33 @@ pub fn preemptions(program: &Program) -> BTreeMap<Canon, u32> {
 
 // ------------------------------------------------------------------- runner
 
+/// What a runner tells of locations, see [`Trait`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    Nothing,
+    /// Whether it is a variable or a lock.
+    Part,
+    /// Everything, but of every other location only.
+    Some,
+    /// Everything.
+    All,
+}
+
 /// Executes plans. Locations get other numbers in every execution.
 pub struct Runner<'p> {
     pub program: &'p Program,
     pub seed: u64,
     /// In the free run, who goes first among the enabled.
     pub order: u64,
-    /// Tell what is known of locations?
-    pub traits: bool,
+    /// What is told of locations?
+    pub told: Told,
     /// Leave a plan where it cannot be followed?
     pub lenient: bool,
 }
 
 impl<'p> Runner<'p> {
     pub fn new(program: &'p Program, seed: u64) -> Self {
-        Self { program, seed, order: 0, traits: true, lenient: false }
+        Self { program, seed, order: 0, told: Told::All, lenient: false }
     }
 
     fn random(&mut self) -> u64 {
@@ -553,52 +565,55 @@ impl<'p> Runner<'p> {
             state.step(w);
             accesses
         };
-        let traits = self.traits;
         let mut current = None;
-        'plan: for segment in &plan.segments {
-            for _ in 0..segment.events {
-                let w = segment.worker as usize;
-                if self.lenient && !state.runnable().contains(&w) {
-                    break 'plan;
-                }
-                assert!(state.runnable().contains(&w), "planned worker {w} is disabled: {plan:?}");
-                run(&mut state, w, trace);
-                current = Some(w);
-            }
-        }
-        let mut sleep: Vec<Sleeper> = plan.sleep.clone();
+        let of = |s: &Segment| std::iter::repeat_n(s.worker as usize, s.events as usize);
+        let mut planned: VecDeque<usize> = plan.segments.iter().flat_map(of).collect();
+        let mut sleep: Vec<Sleeper> = Vec::new();
+        let mut cut;
         loop {
+            if !plan.sleep.is_empty() && trace.len() == plan.sleep_from as usize {
+                sleep.clone_from(&plan.sleep);
+            }
+            let asleep = |w: usize| sleep.iter().any(|s| s.worker as usize == w);
             let enabled = state.runnable();
-            if enabled.is_empty() {
+            if self.lenient && planned.front().is_some_and(|w| !enabled.contains(w)) {
+                planned.clear();
+            }
+            let w = if let Some(w) = planned.pop_front() {
+                assert!(enabled.contains(&w), "planned worker {w} is disabled: {plan:?}");
+                cut = asleep(w);
+                w
+            } else {
+                let pool: Vec<usize> = enabled.iter().copied().filter(|&w| !asleep(w)).collect();
+                cut = pool.is_empty() && !enabled.is_empty();
+                if pool.is_empty() {
+                    break;
+                }
+                let next: Vec<(usize, Vec<Access>)> = match &strategy {
+                    Some(s) if s.chooses() => pool
+                        .iter()
+                        .map(|&w| {
+                            let next = state.next(w).into_iter();
+                            let access = |(k, kind)| Access { loc: number.borrow_mut()(k), kind };
+                            (w, next.map(access).collect())
+                        })
+                        .collect(),
+                    _ => Vec::new(),
+                };
+                let candidates: Vec<Candidate<'_>> =
+                    next.iter().map(|(w, next)| Candidate { worker: *w as Worker, next }).collect();
+                match current {
+                    _ if !candidates.is_empty() => {
+                        let current = current.map(|w| w as Worker);
+                        strategy.as_mut().expect("chooses").choose(current, &candidates) as usize
+                    }
+                    Some(w) if pool.contains(&w) && self.order == 0 => w,
+                    _ => pool[self.order as usize % pool.len()],
+                }
+            };
+            if cut {
                 break;
             }
-            let awake: Vec<usize> = enabled
-                .iter()
-                .copied()
-                .filter(|&w| !sleep.iter().any(|s| s.worker as usize == w))
-                .collect();
-            let pool = if awake.is_empty() { &enabled } else { &awake };
-            let next: Vec<(usize, Vec<Access>)> = match &strategy {
-                Some(s) if s.chooses() => pool
-                    .iter()
-                    .map(|&w| {
-                        let next = state.next(w).into_iter();
-                        let access = |(k, kind)| Access { loc: number.borrow_mut()(k), kind };
-                        (w, next.map(access).collect())
-                    })
-                    .collect(),
-                _ => Vec::new(),
-            };
-            let candidates: Vec<Candidate<'_>> =
-                next.iter().map(|(w, next)| Candidate { worker: *w as Worker, next }).collect();
-            let w = match current {
-                _ if !candidates.is_empty() => {
-                    let current = current.map(|w| w as Worker);
-                    strategy.as_mut().expect("chooses").choose(current, &candidates) as usize
-                }
-                Some(w) if pool.contains(&w) && self.order == 0 => w,
-                _ => pool[self.order as usize % pool.len()],
-            };
             let before: Vec<Vec<(Key, Kind)>> = sleep
                 .iter()
                 .map(|s| {
@@ -609,11 +624,10 @@ impl<'p> Runner<'p> {
             let done = run(&mut state, w, trace);
             current = Some(w);
             let mut i = 0;
-            sleep.retain(|s| {
+            sleep.retain(|_| {
                 let list = &before[i];
                 i += 1;
-                s.worker as usize != w
-                    && !list.iter().any(|a| done.iter().any(|b| a.0 == b.0 && a.1.conflicts(b.1)))
+                !list.iter().any(|a| done.iter().any(|b| a.0 == b.0 && a.1.conflicts(b.1)))
             });
         }
         for w in 0..workers {
@@ -626,17 +640,22 @@ impl<'p> Runner<'p> {
                 trace.pending.push(Pending { worker: w as Worker, accesses });
             }
         }
-        if traits {
-            for (&(space, n), &loc) in locs_of.borrow().iter() {
-                trace.set_trait(loc, (n * 4 + space + 1) as u32);
+        for (&(space, n), &loc) in locs_of.borrow().iter() {
+            let (space, n) = (space as u64 + 1, n as u64 + 1);
+            match self.told {
+                Told::All => trace.set_trait(loc, Trait { object: space, part: n }),
+                Told::Part => trace.set_trait(loc, Trait { object: 0, part: space }),
+                Told::Some if n % 2 == 0 => trace.set_trait(loc, Trait { object: space, part: n }),
+                Told::Some | Told::Nothing => {}
             }
         }
         let deadlock = state.is_deadlock();
-        (canon, Outcome { mem: state.mem, deadlock, preemptions: 0 })
+        (canon, Outcome { mem: state.mem, deadlock, cut })
     }
 }
 
-/// Explores a program. Returns every execution's trace, in order.
+/// Explores a program. Returns the trace of every execution that was not cut off,
+/// in order.
 pub fn explore(
     program: &Program,
     strategy: &mut dyn Strategy,
@@ -655,7 +674,10 @@ pub fn explore_with(
     let mut all = Vec::new();
     let mut plan = strategy.next_plan(None).cloned();
     while let Some(p) = plan {
-        all.push(runner.run(&p, &mut trace));
+        let (canon, outcome) = runner.run(&p, &mut trace);
+        if !outcome.cut {
+            all.push((canon, outcome));
+        }
         if all.len() >= limit {
             break;
         }

@@ -18,6 +18,39 @@ fn value() -> impl Strategy<Value = Val> {
     prop_oneof![(0..3i64).prop_map(Val::C), Just(Val::R(0)), Just(Val::Add(0, 1))]
 }
 
+/// The variable in which a condition keeps who waits for it, and the locks that
+/// the waiters wait at, as `threading.Condition` does it (with place for one).
+const CONDITION: i64 = 20;
+const WAITERS: i64 = 30;
+/// Stands for the worker's own number plus one.
+const ME: i64 = -1;
+
+/// Waits for the condition, and not longer than so long.
+fn wait(limit: Option<u32>) -> Vec<Op> {
+    let waiter = At(WAITERS + ME, None);
+    let lock = At(0, None);
+    vec![
+        Op::Acquire(lock),
+        Op::Write(At(CONDITION, None), Val::C(ME)),
+        Op::Release(lock),
+        limit.map_or(Op::Acquire(waiter), |n| Op::AcquireWithin(0, waiter, n)),
+        Op::Acquire(lock),
+        Op::Release(lock),
+    ]
+}
+
+/// Wakes who waits for the condition, if anybody does.
+fn notify() -> Vec<Op> {
+    vec![
+        Op::Acquire(At(0, None)),
+        Op::Read(1, At(CONDITION, None)),
+        Op::JumpIfZero(1, usize::MAX - 1),
+        Op::Write(At(CONDITION, None), Val::C(0)),
+        Op::Release(At(WAITERS, Some(1))),
+        Op::Release(At(0, None)),
+    ]
+}
+
 fn op(vars: i64, locks: i64, workers: usize) -> impl Strategy<Value = Vec<Op>> {
     let lock = move || (0..locks.max(1)).prop_map(|l| At(l, None));
     let jump = (prop::bool::ANY, 1..3usize);
@@ -54,6 +87,10 @@ fn op(vars: i64, locks: i64, workers: usize) -> impl Strategy<Value = Vec<Op>> {
         }),
         1 => (1..workers as u16).prop_map(|w| vec![Op::Start(w)]),
         1 => (0..workers as u16).prop_map(|w| vec![Op::Join(w)]),
+        locked + 1 => prop::option::of(1..4u32).prop_map(move |limit| {
+            if locked == 1 { wait(limit) } else { vec![Op::Private] }
+        }),
+        locked + 1 => Just(if locked == 1 { notify() } else { vec![Op::Private] }),
         1 => jump.prop_map(|(zero, n)| vec![
             if zero { Op::JumpIfZero(0, usize::MAX - n) } else { Op::JumpIfNot(0, usize::MAX - n) }
         ]),
@@ -81,6 +118,13 @@ fn program(lists: Vec<Vec<Vec<Op>>>, tokens: Vec<(i64, i64)>) -> Program {
                     }
                 }
                 Op::Join(t) if t as usize == w => {}
+                Op::Write(x, Val::C(ME)) => ops.push(Op::Write(x, Val::C(w as i64 + 1))),
+                Op::Acquire(At(lock, None)) if lock == WAITERS + ME => {
+                    ops.push(Op::Acquire(At(WAITERS + w as i64 + 1, None)));
+                }
+                Op::AcquireWithin(r, At(lock, None), n) if lock == WAITERS + ME => {
+                    ops.push(Op::AcquireWithin(r, At(WAITERS + w as i64 + 1, None), n));
+                }
                 _ => ops.push(op),
             }
         }
@@ -95,7 +139,8 @@ fn program(lists: Vec<Vec<Vec<Op>>>, tokens: Vec<(i64, i64)>) -> Program {
             }
         }
     }
-    Program { workers, init: BTreeMap::new(), tokens: tokens.into_iter().collect() }
+    let waiters = (1..=i64::from(n)).map(|w| (WAITERS + w, 0));
+    Program { workers, init: BTreeMap::new(), tokens: tokens.into_iter().chain(waiters).collect() }
 }
 
 pub fn any_program() -> impl Strategy<Value = Program> {
