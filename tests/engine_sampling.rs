@@ -7,7 +7,7 @@ use engine_sim::Val::C;
 use engine_sim::programs::lock_order;
 use engine_sim::{Program, Runner, at};
 use frontrun_native::explore::schedule;
-use frontrun_native::strategy::{Pct, Plan, Pos, Random, Replay, Strategy, Surw, Walk};
+use frontrun_native::strategy::{Pct, Plan, Portfolio, Pos, Random, Replay, Strategy, Surw, Walk};
 use frontrun_native::trace::{Trace, Worker};
 use std::collections::BTreeMap;
 
@@ -135,6 +135,26 @@ fn random_schedules_draw_each_worker_equally_often_and_learn_of_new_ones() {
     for worker in 0..3 {
         assert!((share(&plan, worker) - 1.0 / 3.0).abs() < 0.01);
     }
+}
+
+#[test]
+fn the_members_of_a_portfolio_take_turns() {
+    let program = lock_order(3);
+    let orders = |strategy: &mut dyn Strategy, n: usize| -> Vec<_> {
+        let mut runner = Runner::new(&program, 1);
+        let mut trace = Trace::new();
+        let execute = |i| {
+            let plan = strategy.next_plan((i > 0).then_some(&trace)).cloned().expect("endless");
+            runner.run_choosing(&plan, Some(strategy), &mut trace);
+            schedule(&trace)
+        };
+        (0..n).map(execute).collect()
+    };
+    let all = orders(&mut Portfolio::new(3), 40);
+    // The third of four depends on nothing that the others did.
+    let third: Vec<_> = all.iter().skip(2).step_by(4).cloned().collect();
+    assert_eq!(third, orders(&mut Pos::new(3), 10));
+    assert_ne!(all[..10], third);
 }
 
 #[test]

@@ -20,7 +20,7 @@ def invariant(counter):
     return counter.value == 3
 
 
-SAMPLING = ["walk", "pct", "pos", "surw"]
+SAMPLING = ["walk", "pct", "pos", "surw", "portfolio"]
 
 
 @pytest.mark.parametrize("strategy", SAMPLING)

@@ -138,6 +138,7 @@ STRATEGIES: dict[str, type[Options]] = {
     "pct": PctOptions,
     "pos": SampleOptions,
     "surw": SampleOptions,
+    "portfolio": SampleOptions,
     "random": RandomOptions,
 }
 
@@ -199,7 +200,8 @@ def explore(
             sample: ``"walk"`` picks any worker at each step, ``"pct"`` gives workers random
             priorities (Burckhardt et al., ASPLOS 2010), ``"pos"`` gives each access one
             (Yuan et al., CAV 2018), ``"surw"`` makes all orders of the shared accesses about
-            equally likely (ASPLOS 2025), ``"random"`` picks any worker at each bytecode
+            equally likely (Zhao et al., ASPLOS 2025), ``"portfolio"`` takes turns with the last
+            three, ``"random"`` picks any worker at each bytecode
             instruction (see `frontrun.bytecode`).
         **options: For ``"dpor"`` those of `frontrun.dpor.explore_dpor`. The others take
             ``max_attempts`` (200), ``seed`` (None: a random one, told in the result), ``"pct"``
@@ -244,10 +246,13 @@ def explore_random(
     workers: Worker[State] | Sequence[Worker[State]],
     invariant: Callable[[State], object],
     *,
-    strategy: str = "surw",
+    strategy: str = "portfolio",
     **options: Any,
 ) -> InterleavingResult:
-    """Sample interleavings: `explore` with a strategy that is not exhaustive."""
+    """Sample interleavings: `explore` with a strategy that is not exhaustive.
+
+    By default strategies take turns, because which one is best depends on the program.
+    """
     if strategy == "dpor":
         raise ValueError("strategy must be one that samples; 'dpor' is for frontrun.explore")
     return explore(setup, workers, invariant, strategy=strategy, **options)

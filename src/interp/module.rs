@@ -25,7 +25,7 @@ use crate::runtime::script::Script;
 use crate::runtime::session::{self, Files, Signals};
 use crate::runtime::stats;
 use crate::runtime::time::Mode;
-use crate::strategy::{Pct, Pos, Random, Replay, Surw, Walk, random};
+use crate::strategy::{Pct, Portfolio, Pos, Random, Replay, Surw, Walk, random};
 use crate::trace::{Kind, Worker};
 
 /// The options of an exploration, as Python hands them over: a dict.
@@ -218,6 +218,7 @@ fn pick(options: &Options<'_>, workers: usize) -> Result<Search> {
             Search::Sample(Box::new(Pct::new(seed, depth)))
         }
         "pos" => Search::Sample(Box::new(Pos::new(seed))),
+        "portfolio" => Search::Sample(Box::new(Portfolio::new(seed))),
         "surw" => Search::Sample(Box::new(Surw::new(seed))),
         "random" => {
             let length = options.number("max_ops").unwrap_or(0) as usize;

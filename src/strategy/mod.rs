@@ -4,6 +4,7 @@
 //! what they guarantee is a chance.
 
 pub mod pct;
+pub mod portfolio;
 pub mod pos;
 pub mod random;
 pub mod replay;
@@ -11,6 +12,7 @@ pub mod surw;
 pub mod walk;
 
 pub use pct::Pct;
+pub use portfolio::Portfolio;
 pub use pos::Pos;
 pub use random::Random;
 pub use replay::Replay;

@@ -7,7 +7,8 @@
 //! follow at random (Zhao, Wolff, Mathur, Roychoudhury, *Selectively Uniform
 //! Concurrency Testing*, ASPLOS 2025). The counts are learned from the first
 //! execution; interesting are events on locations that more than one worker
-//! touched and one wrote in it.
+//! touched and one wrote in it. Where the counts are right, each of the N
+//! interleavings of interesting events has a chance of 1/N.
 
 use std::collections::BTreeMap;
 
