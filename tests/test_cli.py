@@ -89,7 +89,7 @@ def test_without_arguments_it_shows_how_to_use_it():
 def test_help_shows_every_command():
     run = frontrun("--help")
     assert (run.returncode, run.stdout) == (0, cli.USAGE)
-    for word in ("COMMAND", "doctor"):
+    for word in ("COMMAND", "bench", "doctor"):
         assert f"frontrun {word}" in run.stdout
 
 

@@ -193,3 +193,33 @@ def test_a_traced_program_computes_what_it_computes_untraced(values):
     results = []
     explore_dpor(lambda: None, [lambda _: results.append(computed(values))], lambda _: True)
     assert results[0] == computed(values)
+
+
+def test_opcodes_are_traced_as_before_after_an_exploration():
+    told = []
+
+    def work(_):
+        return len("work")
+
+    def tracer(frame, event, argument):
+        if frame.f_code is not work.__code__:
+            return None
+        frame.f_trace_opcodes = True
+        told.append(event)
+        return tracer
+
+    def opcodes():
+        told.clear()
+        before = sys.gettrace()
+        sys.settrace(tracer)
+        work(None)
+        sys.settrace(before)
+        return told.count("opcode")
+
+    # What an interpreter delivers can change after the first time.
+    opcodes()
+    opcodes()
+    before = opcodes()
+    assert before > 0
+    explore_dpor(lambda: None, [work, work], lambda _: True)
+    assert opcodes() == before

@@ -287,15 +287,16 @@ def explore_natively(
         result = replay(replaying.recording, setup, workers, invariant, argument=argument)
         replaying.results.append(result)
         return result, {}
-    host, began = _host.current, time.monotonic()
-    if host is not None:
-        options = host.before(options)
+    program, began = _host.Program(setup, workers, invariant), time.monotonic()
+    for host in _host.hosts:
+        options = host.before(program, options)
     if isinstance(options, SampleOptions) and options.seed is None:
         options = replace(options, seed=int.from_bytes(os.urandom(4), "big"))
     told, stuck = _run(setup, workers, invariant, strategy, options)
-    result = _result(told, (setup, workers, invariant), options, stuck)
-    if host is not None:
-        host.after(result, time.monotonic() - began)
+    result = _result(told, program, options, stuck)
+    seconds = time.monotonic() - began
+    for host in _host.hosts:
+        host.after(program, options, result, seconds)
     return result, told
 
 

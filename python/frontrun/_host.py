@@ -1,22 +1,44 @@
-"""What runs around every exploration of this process: a test runner, if there is one."""
+"""What runs around the explorations of this process: test runners, benchmarks."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from frontrun._exploration import Options
     from frontrun.common import InterleavingResult
 
 
+class Program(NamedTuple):
+    """What is explored."""
+
+    setup: Callable[[], Any]
+    workers: Sequence[Callable[[Any], object]]
+    invariant: Callable[[Any], object]
+
+
 class Host(Protocol):
     """Changes the options of explorations before they begin, and hears how they ended."""
 
-    def before(self, options: Options) -> Options:
+    def before(self, program: Program, options: Options) -> Options:
         """The options to explore with; may raise in place of the exploration."""
 
-    def after(self, result: InterleavingResult, seconds: float) -> None:
+    def after(
+        self, program: Program, options: Options, result: InterleavingResult, seconds: float
+    ) -> None:
         """An exploration has ended, after so many seconds."""
 
 
-current: Host | None = None
+hosts: list[Host] = []
+
+
+@contextmanager
+def host(one: Host) -> Iterator[None]:
+    """Let somebody take part in all explorations for now."""
+    hosts.append(one)
+    try:
+        yield
+    finally:
+        hosts.remove(one)

@@ -15,6 +15,7 @@ ACTIVE = "FRONTRUN_ACTIVE"
 
 USAGE = """\
 usage: frontrun COMMAND [ARGS...]         run a command, with I/O of C code intercepted
+       frontrun bench [ARGS...]           measure a program or a test suite
        frontrun doctor                    tell what works on this interpreter
        frontrun --help | --version
 
@@ -70,6 +71,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 from frontrun._doctor import main as doctor
 
                 return doctor(rest)
+            case "bench":
+                from frontrun.bench import main as bench
+
+                return bench(rest)
             case "--":
                 return run(rest) if rest else main([])
         if first.startswith("-"):

@@ -88,7 +88,7 @@ class _Test:
         self.item = item
         self.explorations: list[dict[str, Any]] = []
 
-    def before(self, options: Options) -> Options:
+    def before(self, program: _host.Program, options: Options) -> Options:
         config = self.item.config
         if not config.getoption("frontrun_intercept"):
             pytest.skip("--no-frontrun-patch-locks: this test explores, which needs interception")
@@ -102,7 +102,13 @@ class _Test:
 
         return replace(options, **changes) if changes else options
 
-    def after(self, result: InterleavingResult, seconds: float) -> None:
+    def after(
+        self,
+        program: _host.Program,
+        options: Options,
+        result: InterleavingResult,
+        seconds: float,
+    ) -> None:
         self.explorations.append(
             {
                 "test": self.item.nodeid,
@@ -138,12 +144,9 @@ _TEST = pytest.StashKey[_Test]()
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Watch the explorations of a test and of its fixtures."""
-    before = _host.current
-    _host.current = item.stash[_TEST] = _Test(item)
-    try:
+    item.stash[_TEST] = test = _Test(item)
+    with _host.host(test):
         return (yield)
-    finally:
-        _host.current = before
 
 
 @pytest.hookimpl(wrapper=True)

@@ -240,6 +240,22 @@ impl<'a> Code<'a> {
         unsafe { &*self.0.as_ptr().cast::<PyCodeObject>() }
     }
 
+    /// Takes back what `frame.f_trace_opcodes` has asked of this code, so that it can be
+    /// asked anew: a second tool with instruction events makes the interpreter forget the
+    /// first one's (`Python/instrumentation.c`, `update_instrumentation_data`), and not that
+    /// it was asked for.
+    #[cfg(Py_3_13)]
+    pub fn forget_opcode_tracing(self) {
+        const TRACE_FUNCTIONS: u8 = 1 << 7;
+        const INSTRUCTION: usize = 6;
+        // SAFETY: the data belongs to the live code object, and changes with the GIL held.
+        unsafe {
+            if let Some(data) = self.raw()._co_monitoring.as_mut() {
+                data.local_monitors.tools[INSTRUCTION] &= !TRACE_FUNCTIONS;
+            }
+        }
+    }
+
     /// The n-th of `co_names`.
     #[inline]
     pub fn name(self, index: usize) -> Option<Obj<'a>> {

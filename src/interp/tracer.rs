@@ -303,6 +303,8 @@ mod monitoring {
             code::remember(code, table.id);
         }
         HOOKED.lock().push(code.as_obj().own());
+        #[cfg(Py_3_13)]
+        code.forget_opcode_tracing();
         monitoring.call(&monitoring.set_local_events, Some(code.as_obj()), monitoring.instruction)
     }
 
