@@ -89,7 +89,7 @@ def test_without_arguments_it_shows_how_to_use_it():
 def test_help_shows_every_command():
     run = frontrun("--help")
     assert (run.returncode, run.stdout) == (0, cli.USAGE)
-    for word in ("COMMAND", "bench", "doctor"):
+    for word in ("COMMAND", "replay", "bench", "doctor"):
         assert f"frontrun {word}" in run.stdout
 
 
@@ -139,3 +139,51 @@ def test_the_doctor_sees_that_no_tool_id_is_free():
     assert run.returncode == 1
     assert "no tool id of sys.monitoring is free (tool 0," in run.stdout
     assert "FAILED: frontrun needs a free tool id" in run.stdout
+
+
+SHOP = """
+import frontrun
+
+class Shop:
+    def __init__(self):
+        self.sold = 0
+
+    def sell(self):
+        self.sold += 1
+
+def is_right(shop):
+    return shop.sold == 2
+
+def test():
+    return frontrun.explore(Shop, Shop.sell, is_right, count=2)
+
+if __name__ == "__main__":
+    import shop
+    shop.test().save("race.json")
+"""
+
+
+def test_a_saved_counterexample_is_replayed_against_the_code_as_it_is_now(tmp_path):
+    module = tmp_path / "shop.py"
+    module.write_text(SHOP)
+    subprocess.run([sys.executable, "shop.py"], cwd=tmp_path, check=True, timeout=60)
+    run = frontrun("replay", "race.json", cwd=tmp_path)
+    assert run.returncode == 1, run.stderr
+    assert "Lost update" in run.stdout
+    module.write_text(SHOP.replace("shop.sold == 2", "shop.sold > 0"))
+    run = frontrun("replay", "race.json", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith("race.json does not fail any more")
+    module.write_text(SHOP.replace("self.sold += 1", "self.bought = 1"))
+    run = frontrun("replay", "race.json", cwd=tmp_path)
+    assert run.returncode == 2
+    assert "does not fit the program any more" in run.stderr
+
+
+def test_what_cannot_be_replayed_is_told(tmp_path):
+    (tmp_path / "other.json").write_text("[]")
+    for name in ("other.json", "missing.json"):
+        run = frontrun("replay", name, cwd=tmp_path)
+        assert run.returncode == 2
+        assert run.stderr.startswith("frontrun replay: ")
+        assert "Traceback" not in run.stderr

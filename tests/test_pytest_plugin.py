@@ -260,3 +260,76 @@ def test_the_entry_points_exist(name):
     module, _, attribute = entry_points["frontrun"].partition(":")
     found = import_module(module)
     assert callable(getattr(found, attribute or "pytest_addoption"))
+
+
+RACY = """
+    @pytest.mark.parametrize("text", ["a+b", "a b"])
+    def test_racy(text):
+        explore(Counter.increment).assert_holds()
+
+    def test_twice():
+        for _ in range(2):
+            assert not explore(Counter.increment).property_holds
+"""
+
+
+def test_failures_are_reported_in_a_directory(suite):
+    reports = suite.path / "out" / "reports"
+    status, output = suite.run(RACY, f"--frontrun-report={reports}")
+    assert status == 1
+    assert f"failures are reported in {reports}" in output
+    texts = {path.name.partition("test_suite.py.")[2] for path in reports.glob("*.txt")}
+    # Two names that differ in characters that a file name should not have.
+    names = ["test_racy-a-b", "test_racy-a-b-2", "test_twice", "test_twice-2"]
+    assert texts == {f"{name}.txt" for name in names}
+    assert all("Lost update" in path.read_text() for path in reports.glob("*.txt"))
+    assert len(list(reports.glob("*.json"))) == 4
+
+
+def test_no_report_is_written_without_a_failure(suite):
+    reports = suite.path / "reports"
+    suite.run(
+        """
+    def test_safe():
+        explore().assert_holds()
+    """,
+        f"--frontrun-report={reports}",
+    )
+    assert not reports.exists()
+
+
+REPLAYED = """
+    def test_other():
+        assert explore(stop_on_first=False).num_explored == 2
+
+    def test_racy():
+        result = explore(Counter.increment, stop_on_first=False)
+        assert result.num_explored == 1
+        result.assert_holds()
+"""
+
+
+def test_a_saved_counterexample_replaces_its_exploration(suite):
+    suite.run(REPLAYED, f"--frontrun-report={suite.path}")
+    (saved,) = suite.path.glob("*test_racy.json")
+    status, output = suite.run(REPLAYED, f"--frontrun-replay={saved}")
+    assert status == 1
+    assert "Lost update" in output
+    assert "1 failed, 1 passed" in output
+    assert f"replayed {saved}" in output
+
+
+def test_a_counterexample_that_fits_no_test_is_told(suite):
+    suite.run(REPLAYED, f"--frontrun-report={suite.path}")
+    (saved,) = suite.path.glob("*test_racy.json")
+    _, output = suite.run(REPLAYED, f"--frontrun-replay={saved}", "-k", "other")
+    assert f"{saved} fits no exploration of these tests" in output
+
+
+def test_a_file_that_is_no_counterexample_is_refused(suite):
+    (suite.path / "other.json").write_text("{}")
+    for name, complaint in [("other.json", "no saved counterexample"), ("none", "No such file")]:
+        status, output = suite.run(REPLAYED, f"--frontrun-replay={suite.path / name}")
+        assert status == 4
+        assert "--frontrun-replay: " in output
+        assert complaint in output

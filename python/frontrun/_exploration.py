@@ -321,7 +321,7 @@ def replay(
         )
     options = DporOptions(**recording.options, reproduce_on_failure=0)
     told, stuck = _run(setup, threads, invariant, "follow", options, **recording.script())
-    result = _result(told, (setup, threads, invariant), options, stuck)
+    result = _result(told, _host.Program(setup, threads, invariant), options, stuck)
     if told.get("difference") is not None and result.inconclusive_reason is None:
         raise recording.mismatch(*told["difference"])
     return result
@@ -401,12 +401,8 @@ def library_directories() -> list[str]:
     return sorted(os.path.join(path, "") for path in found)
 
 
-Functions = tuple[Callable[[], Any], Sequence[Callable[[Any], object]], Callable[[Any], object]]
-"""``setup``, the workers, ``invariant``."""
-
-
 def _result(
-    told: dict[str, Any], functions: Functions, options: Options, stuck: str | None
+    told: dict[str, Any], program: _host.Program, options: Options, stuck: str | None
 ) -> InterleavingResult:
     failure = told.get("failure")
     inconclusive = _INCONCLUSIVE.get(told.get("inconclusive") or "")
@@ -438,7 +434,7 @@ def _result(
         inconclusive_reason=inconclusive,
     )
     if failure is not None:
-        _tell_failure(result, failure, told, functions, options)
+        _tell_failure(result, failure, told, program, options)
     return result
 
 
@@ -470,14 +466,14 @@ def _tell_failure(
     result: InterleavingResult,
     failure: dict[str, Any],
     told: dict[str, Any],
-    functions: Functions,
+    program: _host.Program,
     options: Options,
 ) -> None:
     # Explaining takes modules that an exploration without a failure can do without.
     from frontrun._explain import Failure, deadlock, explain, races
     from frontrun._replay import Recording
 
-    failure["worker_names"] = [f"worker {index}" for index in range(len(functions[1]))]
+    failure["worker_names"] = [f"worker {index}" for index in range(len(program.workers))]
     typed = cast(Failure, failure)
     result.counterexample = failure["schedule"]
     result.failures = [] if options.stop_on_first else told["failures"]
@@ -495,6 +491,6 @@ def _tell_failure(
     if failure["exception"] is not None:
         result.exception = failure["exception"][1]
     result._failure = typed
-    recording = Recording.of(typed, result.explanation, functions, options)
+    recording = Recording.of(typed, result.explanation, program, options)
     result._recording = recording
-    result._rerun = lambda: replay(recording, *functions)
+    result._rerun = lambda: replay(recording, *program)

@@ -74,6 +74,8 @@ class Test:
     """The module that it can be imported from."""
     function: str | None
     """The function in that module that explored; None for the module itself."""
+    case: str | None = None
+    """The test of pytest that it was in, without its file: several may share a function."""
 
 
 @dataclass(frozen=True)
@@ -256,6 +258,11 @@ def _import(reference: str) -> Function:
 _OURS = os.path.dirname(__file__) + os.sep
 
 
+def _case() -> str | None:
+    running = os.environ.get("PYTEST_CURRENT_TEST")
+    return running and running.partition("::")[2].rpartition(" ")[0]
+
+
 def _find_test() -> Test | None:
     """The function that explores, as far out as it has a name of its own."""
     frame: FrameType | None = sys._getframe()
@@ -264,12 +271,12 @@ def _find_test() -> Test | None:
     while frame is not None:
         code, module = frame.f_code, frame.f_globals.get("__name__")
         if code.co_name == "<module>":
-            return Test(_short(code.co_filename), module, None)
+            return Test(_short(code.co_filename), module, None, _case())
         found: Any = sys.modules.get(module or "")
         for part in code.co_qualname.split("."):
             found = getattr(found, part, None)
         if found is not None and getattr(inspect.unwrap(found), "__code__", None) is code:
-            return Test(_short(code.co_filename), module, code.co_qualname)
+            return Test(_short(code.co_filename), module, code.co_qualname, _case())
         frame = frame.f_back
     return None
 
@@ -282,6 +289,8 @@ class Replaying:
     """Explorations of the recorded test are replaced by replays for now."""
 
     recording: Recording
+    in_suite: bool = False
+    """Does only the very test of pytest fit?"""
     results: list[InterleavingResult] = field(default_factory=list)
     """What the replays gave."""
 
@@ -291,12 +300,20 @@ class Replaying:
         if workers != self.recording.workers or self.results:
             return False
         now = _find_test()
-        return test is None or now is None or test.function == now.function
+        if test is None or now is None:
+            return True
+        if self.in_suite and test.case is not None:
+            return test.case == now.case
+        return test.function == now.function
 
 
 @contextmanager
-def replaying(path: str | os.PathLike[str]) -> Iterator[Replaying]:
+def replaying(path: str | os.PathLike[str], *, in_suite: bool = False) -> Iterator[Replaying]:
     """Let the first exploration that fits replay the counterexample of a file.
+
+    Args:
+        path: The file.
+        in_suite: A whole suite runs: only the very test of pytest fits.
 
     Raises:
         ValueError: the file is no saved counterexample.
@@ -304,7 +321,7 @@ def replaying(path: str | os.PathLike[str]) -> Iterator[Replaying]:
     from frontrun import _exploration
 
     before = _exploration.replaying
-    _exploration.replaying = Replaying(read(path))
+    _exploration.replaying = Replaying(read(path), in_suite)
     try:
         yield _exploration.replaying
     finally:

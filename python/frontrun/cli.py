@@ -15,6 +15,7 @@ ACTIVE = "FRONTRUN_ACTIVE"
 
 USAGE = """\
 usage: frontrun COMMAND [ARGS...]         run a command, with I/O of C code intercepted
+       frontrun replay FILE               run a saved counterexample again
        frontrun bench [ARGS...]           measure a program or a test suite
        frontrun doctor                    tell what works on this interpreter
        frontrun --help | --version
@@ -67,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
                 print(f"frontrun {__version__}")
                 return 0
+            case "replay":
+                return replay(rest)
             case "doctor":
                 from frontrun._doctor import main as doctor
 
@@ -83,6 +86,39 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(arguments)
     except KeyboardInterrupt:
         return 130
+
+
+def replay(arguments: Sequence[str]) -> int:
+    """Run a saved counterexample again, and tell what comes of it.
+
+    Returns:
+        The exit status: 1 when it fails again, 0 when it does not any more, 2 when it cannot
+        be replayed.
+    """
+    import argparse
+
+    parser = argparse.ArgumentParser(
+        prog="frontrun replay",
+        description="Run a saved counterexample again, against the code as it is now.",
+        epilog="Exit status: 1 when it fails again, 0 when it does not, 2 when it does not fit.",
+    )
+    parser.add_argument("file", help="what result.save(file) has written")
+    path = parser.parse_args(arguments).file
+    from frontrun._replay import replay_file
+    from frontrun.common import ReplayMismatchError
+
+    # As `python FILE` would: modules are found from here.
+    sys.path.insert(0, os.getcwd())
+    try:
+        result = replay_file(path)
+    except (OSError, ValueError, ImportError, ReplayMismatchError) as error:
+        print(f"frontrun replay: {error}", file=sys.stderr)
+        return 2
+    if result.property_holds:
+        print(f"{path} does not fail any more: the invariant holds under its schedule")
+        return 0
+    print(result.explanation or f"inconclusive: {result.inconclusive_reason}")
+    return 1
 
 
 def run(command: Sequence[str]) -> int:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Generator, Iterable, Mapping
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -42,6 +46,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="end each exploration after at most N executions",
     )
+    group.addoption(
+        "--frontrun-report",
+        metavar="DIR",
+        type=Path,
+        help="write what is known of each failure there: text, and JSON to replay it from",
+    )
+    group.addoption(
+        "--frontrun-replay",
+        metavar="FILE",
+        help="in place of the exploration that FILE was saved from, replay its counterexample",
+    )
 
 
 def _positive(text: str) -> int:
@@ -53,6 +68,16 @@ def _positive(text: str) -> int:
 def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known."""
     config.addinivalue_line("markers", _MARKER)
+    path = config.getoption("frontrun_replay")
+    if path is not None:
+        from frontrun._replay import replaying
+
+        until_the_end = ExitStack()
+        config.add_cleanup(until_the_end.close)
+        try:
+            config.stash[_REPLAY] = until_the_end.enter_context(replaying(path, in_suite=True))
+        except (OSError, ValueError) as error:
+            raise pytest.UsageError(f"--frontrun-replay: {error}") from None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -118,6 +143,20 @@ class _Test:
                 "seconds": seconds,
             }
         )
+        directory = self.item.config.getoption("frontrun_report")
+        if directory is not None and result.property_holds is False:
+            self._write_report(directory, result)
+
+    def _write_report(self, directory: Path, result: InterleavingResult) -> None:
+        test = self.item.nodeid.replace("/", ".").replace("::", ".")
+        base = re.sub(r"[^\w.-]+", "-", test).strip("-")[:150]
+        written = self.item.config.stash.setdefault(_WRITTEN, set())
+        number = next(n for n in count(1) if (base, n) not in written)
+        written.add((base, number))
+        path = directory / (base if number == 1 else f"{base}-{number}")
+        directory.mkdir(parents=True, exist_ok=True)
+        Path(f"{path}.txt").write_text(f"{result.explanation}\n", encoding="utf-8")
+        result.save(f"{path}.json")
 
 
 def _at_default(options: Options, wanted: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,6 +178,8 @@ def _capped(options: Options, changes: Mapping[str, Any], most: int) -> dict[str
 
 
 _TEST = pytest.StashKey[_Test]()
+_REPLAY = pytest.StashKey[Any]()
+_WRITTEN = pytest.StashKey[set[tuple[str, int]]]()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -156,20 +197,33 @@ def pytest_runtest_makereport(
     """Let the report carry the explorations: also from a process of pytest-xdist."""
     report = yield
     test = item.stash.get(_TEST, None)
+    # Attributes of a report survive the way from a process of pytest-xdist.
     if test is not None and test.explorations:
-        # Attributes of a report survive the way from a process of pytest-xdist.
         vars(report)["frontrun"], test.explorations = test.explorations, []
+    replay = item.config.stash.get(_REPLAY, None)
+    if replay is not None:
+        vars(report)["frontrun_replays"] = len(replay.results)
     return report
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what was explored."""
-    reports = (each for kind in terminalreporter.stats.values() for each in kind)
+    reports = [each for kind in terminalreporter.stats.values() for each in kind]
     done = [one for report in reports for one in getattr(report, "frontrun", ())]
     if done:
         terminalreporter.section("frontrun", sep="-")
         for line in _summary(done):
             terminalreporter.write_line(line)
+        directory = terminalreporter.config.getoption("frontrun_report")
+        if directory is not None and any(one["holds"] is False for one in done):
+            terminalreporter.write_line(f"failures are reported in {directory}")
+    path = terminalreporter.config.getoption("frontrun_replay")
+    if path is not None:
+        replayed = any(getattr(report, "frontrun_replays", 0) for report in reports)
+        terminalreporter.section("frontrun", sep="-")
+        terminalreporter.write_line(
+            f"replayed {path}" if replayed else f"{path} fits no exploration of these tests"
+        )
 
 
 def _summary(done: list[dict[str, Any]]) -> Iterable[str]:
