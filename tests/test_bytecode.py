@@ -2,6 +2,7 @@
 
 import dis
 import itertools
+import queue
 import subprocess
 import sys
 import textwrap
@@ -376,6 +377,29 @@ def test_a_schedule_starts_as_its_seed_says():
     for execution, schedule in result.failures:
         assert schedule[:10] == _native.random_schedule(1, execution - 1, 2, 10)
     assert len(result.failures) == 2
+
+
+def test_a_counterexample_can_be_saved_and_replayed(tmp_path):
+    class Queued:
+        def __init__(self):
+            self.queue = queue.Queue()
+            self.value = 0
+
+        def work(self):
+            self.queue.put(1)
+            value = self.value
+            self.queue.get()
+            self.value = value + 1
+
+    def is_two(queued):
+        return queued.value == 2
+
+    result = explore_interleavings(Queued, [Queued.work] * 2, is_two, seed=1)
+    assert result.property_holds is False
+    assert result.replay().property_holds is False
+    result.save(tmp_path / "found.json")
+    loaded = frontrun.InterleavingResult.load(tmp_path / "found.json")
+    assert loaded.replay(Queued, [Queued.work] * 2, is_two).property_holds is False
 
 
 def test_a_counterexample_is_minimised_to_one_preemption():

@@ -91,6 +91,17 @@ impl Slot {
     }
 }
 
+/// A step that is part of an event: an instruction took a lock, say.
+#[derive(Clone, Copy, Debug)]
+pub struct Joined {
+    /// Number of the event.
+    pub event: usize,
+    /// First of its accesses that is the step's.
+    pub first: usize,
+    /// Where the step happened.
+    pub site: Site,
+}
+
 /// What a worker that stands before an event shall do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
@@ -162,6 +173,8 @@ pub struct Execution {
     pub max_events: usize,
     /// Values read and written, for each access, when asked for.
     pub values: Option<Vec<Option<String>>>,
+    /// Steps that belong to an event that began before them, oldest first.
+    pub joined: Vec<Joined>,
     /// Is each instruction of traced code an event, whatever it touches? Then a plan
     /// is a wish: what is in it for a worker that cannot run is left out.
     pub by_instruction: bool,
@@ -210,6 +223,7 @@ impl Execution {
             diverged: None,
             max_events: usize::MAX,
             values: None,
+            joined: vec![],
             by_instruction: false,
             within_event: false,
             script: None,
@@ -229,6 +243,7 @@ impl Execution {
         self.workers.clear();
         self.trace.clear();
         self.sites.clear();
+        self.joined.clear();
         self.resources.clear();
         self.clock = 0.0;
         self.cut = None;
@@ -323,12 +338,14 @@ impl Execution {
 
     /// Adds accesses to the last event, which is the running worker's.
     fn extend(&mut self, accesses: &[Access], site: Site) {
+        let (event, first) = match self.trace.events().last() {
+            Some(last) => (self.trace.len() - 1, last.len as usize),
+            None => return,
+        };
         if !self.trace.extend(accesses) {
             return;
         }
-        if let Some(last) = self.sites.last_mut() {
-            *last = site;
-        }
+        self.joined.push(Joined { event, first, site });
         self.note_no_values(accesses.len());
         if let Some(current) = self.current {
             accesses.iter().for_each(|access| self.count_tokens(*access, current));

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustc_hash::{FxBuildHasher, FxHashSet};
 
 use super::carrier::Lent;
-use super::execution::{Cut, Next, Site};
+use super::execution::{Cut, Execution, Next, Site};
 use super::label::{self, Label};
 use super::script::{Difference, Script};
 use super::session::{self, Files, Signals};
@@ -28,7 +28,7 @@ use crate::interp::seat::{Carrier, Seat};
 use crate::interp::thread_state::{ThreadState, worker_identity};
 use crate::interp::{primitives, threads as known_threads, tracer};
 use crate::strategy::{Plan, Replay, Segment, Strategy};
-use crate::trace::{Kind, Loc, Trace, Worker};
+use crate::trace::{Access, Kind, Loc, Trace, Worker};
 
 /// What is explored, and within which limits.
 pub struct Job {
@@ -404,7 +404,7 @@ impl<'a> Explorer<'a> {
                 outcome.failures.push((outcome.executions, schedule.clone()));
                 if outcome.failure.is_none() {
                     let execution = outcome.executions;
-                    let events = told();
+                    let events = told(false);
                     outcome.failure = Some(Failure { violation, execution, schedule, events });
                 }
                 exploration::Verdict::Fail
@@ -632,7 +632,7 @@ impl<'a> Explorer<'a> {
             let same = match verdict {
                 Verdict::Fails(violation) if violation.is_like(&failure.violation) => {
                     if attempt == 0 {
-                        failure.events = told();
+                        failure.events = told(false);
                         failure.violation = violation;
                     }
                     true
@@ -694,7 +694,7 @@ impl exploration::Runner for Explorer<'_> {
             self.orderings.insert(FxBuildHasher.hash_one(ordering));
         }
         if self.job.tells_events {
-            self.outcome.told = Some(told());
+            self.outcome.told = Some(told(true));
         }
         session::with(|execution| std::mem::swap(&mut execution.trace, trace));
         self.clean_up();
@@ -799,25 +799,46 @@ fn blocked() -> Vec<Blocked> {
     })
 }
 
-/// The events of the last execution, told.
-fn told() -> Vec<Told> {
+/// The events of the last execution, told: each as a whole, or the steps that it
+/// consists of, which leaves out instructions that touched nothing.
+fn told(whole: bool) -> Vec<Told> {
     session::with(|execution| {
         let mut next_value = 0;
-        let trace = &execution.trace;
-        let tell = |(event, site): (&crate::trace::Event, &Site)| {
-            let accesses = trace.accesses_of(event).iter().map(|access| {
-                let value = execution
-                    .values
-                    .as_ref()
-                    .and_then(|values| values.get(next_value).cloned().flatten());
-                next_value += 1;
-                let (type_name, field) = label::parts(execution, access, *site);
-                ToldAccess { kind: access.kind, loc: access.loc, type_name, field, value }
-            });
-            let accesses = accesses.collect();
-            let label = Label::of(execution, trace.accesses_of(event), *site);
-            Told { worker: event.worker, site: *site, accesses, label }
-        };
-        trace.events().iter().zip(&execution.sites).map(tell).collect()
+        let mut joined = execution.joined.iter().peekable();
+        let mut all = vec![];
+        for (index, event) in execution.trace.events().iter().enumerate() {
+            let accesses = execution.trace.accesses_of(event);
+            let mut steps = vec![(0, execution.sites[index])];
+            while let Some(step) = joined.next_if(|step| step.event == index) {
+                steps.extend((!whole).then_some((step.first, step.site)));
+            }
+            for (nth, &(first, site)) in steps.iter().enumerate() {
+                let end = steps.get(nth + 1).map_or(accesses.len(), |next| next.0);
+                let accesses = &accesses[first..end];
+                if whole || !accesses.is_empty() {
+                    all.push(tell(execution, event.worker, site, accesses, next_value));
+                }
+                next_value += accesses.len();
+            }
+        }
+        all
     })
+}
+
+fn tell(
+    execution: &Execution,
+    worker: Worker,
+    site: Site,
+    accesses: &[Access],
+    first_value: usize,
+) -> Told {
+    let label = Label::of(execution, accesses, site);
+    let values = execution.values.as_deref().unwrap_or_default();
+    let tell = |(nth, access): (usize, &Access)| {
+        let (type_name, field) = label::parts(execution, access, site);
+        let value = values.get(first_value + nth).cloned().flatten();
+        ToldAccess { kind: access.kind, loc: access.loc, type_name, field, value }
+    };
+    let accesses = accesses.iter().enumerate().map(tell).collect();
+    Told { worker, site, accesses, label }
 }
