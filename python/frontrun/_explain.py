@@ -13,6 +13,7 @@ import textwrap
 import traceback
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from types import CodeType, TracebackType
 from typing import Literal, TypedDict
 
@@ -112,7 +113,7 @@ def explain(
     """
     name = namer(failure["worker_names"])
     trace = _shown_events(failure)
-    labels = _labels(failure, trace)
+    labels = labels_of(failure, trace)
     if failure["kind"] == "deadlock":
         what = "Deadlock"
         story = _tell_deadlock(failure, trace, name, labels)
@@ -143,11 +144,11 @@ def races(failure: Failure) -> list[Race]:
     Locks, and the start and join of a worker, put accesses in order. Accesses that repeat
     at the same lines are listed once.
     """
-    labels = _labels(failure, _shown_events(failure))
+    labels = labels_of(failure, _shown_events(failure))
     return list(
         dict.fromkeys(
             Race(labels[location_of(a)], _access(a), _access(b))
-            for a, b in _unordered(_trace_events(failure))
+            for a, b in unordered(_trace_events(failure))
         )
     )
 
@@ -157,7 +158,7 @@ def deadlock(failure: Failure) -> list[Blocked] | None:
     if failure["kind"] != "deadlock":
         return None
     name = namer(failure["worker_names"])
-    labels = _labels(failure, _shown_events(failure))
+    labels = labels_of(failure, _shown_events(failure))
     return [
         Blocked(b["worker"], _goal(b, name, labels), b["holder"], *place_of(b["code"], b["offset"]))
         for b in failure["blocked"]
@@ -165,6 +166,20 @@ def deadlock(failure: Failure) -> list[Blocked] | None:
 
 
 # From native events to trace events
+
+
+def told_accesses(failure: Failure) -> list[TraceEvent]:
+    """The accesses that matter; all of them, when none is shared."""
+    return _shown_events(failure) or _trace_events(failure)
+
+
+def tell_waits(failure: Failure, labels: Labels) -> list[str]:
+    """A sentence for each worker that waits for ever."""
+    name, blocked = namer(failure["worker_names"]), failure["blocked"]
+    return [
+        f"{name(b['worker'])} waits for {_goal(b, name, labels)}{_held_by(b, blocked, name)}"
+        for b in blocked
+    ]
 
 
 def _trace_events(failure: Failure) -> list[TraceEvent]:
@@ -214,7 +229,8 @@ def _trace_event(
     )
 
 
-def _labels(failure: Failure, trace: Sequence[TraceEvent]) -> Labels:
+def labels_of(failure: Failure, trace: Sequence[TraceEvent]) -> Labels:
+    """Names of the locations of some events and of what blocked workers wait for."""
     return label_locations([*trace, *_waits(failure)])
 
 
@@ -234,6 +250,7 @@ def _waits(failure: Failure) -> list[TraceEvent]:
     ]
 
 
+@lru_cache(maxsize=4096)
 def place_of(code: CodeType | None, offset: int) -> tuple[str, int]:
     """File and line of an instruction; ``("", 0)`` when it has none."""
     if code is not None:
@@ -269,7 +286,7 @@ def _with_locks(events: Iterable[TraceEvent]) -> Iterator[tuple[TraceEvent, set[
             yield e, set(+held[e.thread_id])
 
 
-def _unordered(events: Iterable[TraceEvent]) -> Iterator[tuple[TraceEvent, TraceEvent]]:
+def unordered(events: Iterable[TraceEvent]) -> Iterator[tuple[TraceEvent, TraceEvent]]:
     """Conflicting accesses without a happens-before relation, by vector clocks."""
     clocks: defaultdict[Hashable, Counter[Hashable]] = defaultdict(Counter)  # workers, locks
     latest: defaultdict[Hashable, dict[Access, tuple[int, TraceEvent]]] = defaultdict(dict)
@@ -302,7 +319,7 @@ def _worker_location(worker: int) -> Hashable:
 
 def _tell_race(trace: Sequence[TraceEvent], name: Namer, labels: Labels) -> list[str]:
     """How the workers collided: preferably where nothing puts their accesses in order."""
-    racing = {location_of(a) for a, _ in _unordered(trace)}
+    racing = {location_of(a) for a, _ in unordered(trace)}
     conflict = classify([e for e in trace if location_of(e) in racing], name, labels)
     if conflict.pattern == "unknown":
         conflict = classify(trace, name, labels)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from frontrun._explain import Failure
     from frontrun._replay import Recording
+    from frontrun._report import Story
 
 __all__ = [
     "Access",
@@ -208,6 +210,44 @@ class InterleavingResult:
         result = cls(False, schedule, explanation=recording.explanation or None)
         result._recording = recording
         return result
+
+    def to_html(self, path: str | os.PathLike[str]) -> None:
+        """Write the counterexample as one self-contained page with a timeline.
+
+        Raises:
+            ValueError: there is no counterexample, or it was loaded and not replayed yet.
+            ImportError: Jinja2 is not installed (the extra ``html``).
+            OSError: as `open` does.
+        """
+        from frontrun._report import html
+
+        Path(path).write_text(html(self._story()), encoding="utf-8")
+
+    def to_perfetto(self, path: str | os.PathLike[str]) -> None:
+        """Write the counterexample as a trace for https://ui.perfetto.dev and for Chrome.
+
+        Raises:
+            ValueError: there is no counterexample, or it was loaded and not replayed yet.
+            OSError: as `open` does.
+        """
+        from frontrun._report import perfetto
+
+        Path(path).write_text(perfetto(self._story()), encoding="utf-8")
+
+    def _story(self) -> Story:
+        from frontrun._report import Story
+
+        recording = self._recorded()
+        if self._failure is None:
+            raise ValueError(
+                "this result was loaded, and does not know all about the execution: "
+                "use what its replay(setup, threads, invariant) gives"
+            )
+        facts = [f"CPython {recording.python}"]
+        if self.reproduction_attempts:
+            tried, failed = self.reproduction_attempts, self.reproduction_successes
+            facts.append(f"failed {failed} of {tried} times when replayed")
+        return Story.of(self._failure, self.explanation or "", facts)
 
     def _recorded(self) -> Recording:
         if self._recording is None:
