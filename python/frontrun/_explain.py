@@ -293,10 +293,10 @@ def unordered(events: Iterable[TraceEvent]) -> Iterator[tuple[TraceEvent, TraceE
     for e in events:
         me = _worker_location(e.thread_id)
         mine, its = clocks[me], clocks[e.location]
-        if e.access_type in ("release", "start"):
+        if e.access_type in ("release", "send", "start"):
             mine[me] += 1
             its |= mine
-        elif e.access_type == "acquire":
+        elif e.access_type in ("acquire", "receive"):
             mine |= its
         elif e.access_type == "join":
             its[e.location] += 1
@@ -482,6 +482,8 @@ def _held_by(b: WaitingWorker, blocked: Sequence[WaitingWorker], name: Namer) ->
     """Who could end the wait, in parentheses; empty when that needs no saying."""
     if b["waits_for"] == "join" or _awaits_notification(b):
         return ""
+    if b["waits_for"] == "data":
+        return " (where nobody sends anything)"
     if b["holder"] is None:
         return " (held by no worker)"
     if b["holder"] == b["worker"]:

@@ -12,6 +12,7 @@ pub mod callables;
 pub mod capsule;
 pub mod code;
 pub mod containers;
+pub mod descriptors;
 pub mod dict;
 pub mod error;
 pub mod exit;

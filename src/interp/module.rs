@@ -148,6 +148,7 @@ fn explore_alone(
             }
             _ => Mode::Virtual,
         },
+        detect_io: options.truth("detect_io")?,
         on_progress: options.get("on_progress").map(Obj::own),
         reproductions: options.number("reproduce_on_failure").unwrap_or(0) as u32,
         by_instruction: matches!(options.strategy().as_str(), "random" | "instructions"),
@@ -357,7 +358,7 @@ fn tell_event(told: Told) -> Value {
     let accesses = told
         .accesses
         .into_iter()
-        .filter(|access| !matches!(access.kind, Kind::None | Kind::Unread))
+        .filter(|access| !matches!(access.kind, Kind::None | Kind::Unread | Kind::Advance))
         .map(|access| {
             Value::Tuple(vec![
                 kind_name(access.kind, told.site.what).into(),

@@ -158,6 +158,9 @@ fn tell_touch(touch: &Touch<'_>) -> Value {
         Field::Unknown => ("unknown", Value::None),
         Field::Clock(_) => ("clock", Value::None),
         Field::Whole => ("whole", Value::maybe(touch.label, Value::from)),
+        Field::Entry => ("entry", Value::None),
+        Field::Listing => ("listing", Value::None),
+        Field::Lock => ("lock", Value::None),
     };
     let value = Value::maybe(touch.value, Value::from);
     Value::Tuple(vec![kind.into(), touch.object.into(), field.into(), key, value])

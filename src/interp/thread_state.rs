@@ -9,6 +9,11 @@ use pyo3_ffi as ffi;
 use super::layout::{self, PyThreadState};
 use super::object::{Obj, Owned};
 
+unsafe extern "C" {
+    // Exported by every version (3.13+ also under a public name).
+    fn _PyThreadState_UncheckedGet() -> *mut PyThreadState;
+}
+
 /// A thread state of this interpreter that lives as long as the process, or
 /// that its owner keeps alive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,6 +45,20 @@ impl ThreadState {
     pub fn current() -> ThreadState {
         // SAFETY: a thread state is attached, so it is not NULL.
         ThreadState(unsafe { NonNull::new_unchecked(ffi::PyThreadState_Get().cast()) })
+    }
+
+    /// The one of the calling OS thread, attached or not. To be called with the GIL or
+    /// without it.
+    pub fn of_this_thread() -> Option<ThreadState> {
+        // SAFETY: reads a thread-local word.
+        let raw = unsafe { ffi::PyGILState_GetThisThreadState() };
+        NonNull::new(raw.cast()).map(ThreadState)
+    }
+
+    /// Is it attached? To be asked on its own OS thread only.
+    pub fn is_attached(self) -> bool {
+        // SAFETY: reads a word: a state that is attached elsewhere is another one.
+        unsafe { _PyThreadState_UncheckedGet() == self.raw() }
     }
 
     #[inline]
@@ -344,9 +363,18 @@ const IDENTITIES: usize = 1 << 16;
 /// The n-th identity for workers: deterministic, distinct from every real
 /// thread's, and the address of a readable zeroed page.
 pub fn worker_identity(n: usize) -> usize {
+    identities() + 4096 * (n % IDENTITIES)
+}
+
+/// Is this an identity of a worker?
+pub fn is_worker_identity(identity: usize) -> bool {
+    (identities()..identities() + 4096 * IDENTITIES).contains(&identity)
+}
+
+fn identities() -> usize {
     use std::sync::OnceLock;
     static PAGES: OnceLock<usize> = OnceLock::new();
-    let base = *PAGES.get_or_init(|| {
+    *PAGES.get_or_init(|| {
         const WANTED: usize = 0x5f00_0000_0000;
         // SAFETY: a fresh anonymous mapping that is never unmapped or written.
         let at = unsafe {
@@ -360,6 +388,5 @@ pub fn worker_identity(n: usize) -> usize {
             )
         };
         if at == libc::MAP_FAILED { WANTED } else { at as usize }
-    });
-    base + 4096 * (n % IDENTITIES)
+    })
 }

@@ -6,7 +6,7 @@ use super::call::call;
 use super::code::{attribute, dict_items, import};
 use super::error;
 use super::object::Owned;
-use super::thread_state::worker_identity;
+use super::thread_state::{is_worker_identity, worker_identity};
 
 /// `threading._active`: a worker that asks for `current_thread()` leaves an
 /// entry under its identity, which the next execution must not find.
@@ -87,6 +87,14 @@ fn set_hook(module: &Owned, hook: &Owned) -> error::Result<()> {
 }
 
 impl ActiveThreads {
+    /// Are there threads besides the workers and the one of this identity?
+    pub fn has_others(&self, caller: usize) -> bool {
+        dict_items(self.dict.borrow()).any(|(key, _)| {
+            let identity = key.as_i64().map(|identity| identity as usize);
+            identity.is_some_and(|it| it != caller && !is_worker_identity(it))
+        })
+    }
+
     /// Removes what the last execution's workers left.
     pub fn purge(&self, workers: usize) {
         let dict = self.dict.borrow().as_ptr();

@@ -25,6 +25,12 @@ pub enum Field {
     Clock(u16),
     /// The object as a whole: a closure cell, a lock, the state of an iterator.
     Whole,
+    /// Whether a file exists.
+    Entry,
+    /// Which entries a directory has.
+    Listing,
+    /// The advisory lock of a file.
+    Lock,
 }
 
 /// One access of an instruction, before it runs.

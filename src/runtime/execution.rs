@@ -63,6 +63,9 @@ pub struct Slot {
     pub open: bool,
     /// How many of its waits have timed out.
     pub timeouts: u32,
+    /// It waits for a token of any of these, whatever its next event is then: for
+    /// what arrives at these descriptors.
+    pub any_of: SmallVec<[(Loc, i32); 2]>,
     /// The execution may end without it.
     pub daemon: bool,
     /// It shall end as soon as it can.
@@ -80,6 +83,7 @@ impl Slot {
             timed_out: false,
             open: false,
             timeouts: 0,
+            any_of: SmallVec::new(),
             daemon: false,
             killed: false,
         }
@@ -116,6 +120,8 @@ pub enum Turn {
 pub enum Next {
     /// Let this worker run.
     Run(Worker),
+    /// Nobody can run, but somebody who is no worker may send what one waits for.
+    Outside,
     /// The execution is over.
     End,
 }
@@ -190,6 +196,7 @@ pub struct Execution {
     sleep_from: usize,
     chooses: bool,
     errand: Option<Errand>,
+    asked_outside: bool,
 }
 
 /// A new thread runs up to its first event at once, while the worker that
@@ -235,6 +242,7 @@ impl Execution {
             sleep_from: 0,
             chooses: false,
             errand: None,
+            asked_outside: false,
         }
     }
 
@@ -257,6 +265,7 @@ impl Execution {
         self.sleep_from = plan.sleep_from as usize;
         self.chooses = chooses || self.script.is_some();
         self.errand = None;
+        self.asked_outside = false;
         if let Some(values) = &mut self.values {
             values.clear();
         }
@@ -299,6 +308,7 @@ impl Execution {
         let slot = &mut self.workers[worker as usize];
         slot.deadline = None;
         slot.open = false;
+        slot.any_of.clear();
     }
 
     /// Who runs.
@@ -403,6 +413,50 @@ impl Execution {
         }
     }
 
+    /// The running worker's next event needs a token of any of these.
+    pub fn wait_for_any(&mut self, resources: impl Iterator<Item = (Loc, i32)>) {
+        if let Some(current) = self.current {
+            self.workers[current as usize].any_of = resources.collect();
+        }
+    }
+
+    fn may_come_from_outside(&self, worker: Worker) -> bool {
+        !self.asked_outside && !self.workers[worker as usize].any_of.is_empty()
+    }
+
+    /// The descriptors that workers wait for, with their locations.
+    pub fn descriptors(&self) -> impl Iterator<Item = (Loc, i32)> {
+        let waiting = self.workers.iter().filter(|slot| slot.status == Status::Paused);
+        waiting.flat_map(|slot| slot.any_of.iter().copied())
+    }
+
+    /// How many virtual seconds are left until the next wait times out.
+    pub fn patience(&self) -> Option<f64> {
+        let worker = self.earliest(0..self.workers.len() as Worker)?;
+        self.workers[worker as usize].deadline.map(|deadline| deadline - self.clock)
+    }
+
+    /// Nobody outside has sent anything in time.
+    pub fn give_up_outside(&mut self) {
+        self.asked_outside = true;
+    }
+
+    /// Somebody who is no worker has given this resource a token, if it has none.
+    pub fn find_token(&mut self, loc: Loc) {
+        let resource = self.resources.entry(loc).or_default();
+        if resource.tokens == 0 {
+            resource.tokens = 1;
+            let before = self.trace.tokens().iter().rev().find(|(known, _)| *known == loc);
+            let before = before.map_or(1, |(_, tokens)| *tokens);
+            self.trace.set_tokens(loc, before + 1);
+        }
+    }
+
+    /// Somebody who is no worker has taken all tokens of this resource.
+    pub fn lose_tokens(&mut self, loc: Loc) {
+        self.resources.entry(loc).or_default().tokens = 0;
+    }
+
     fn count_tokens(&mut self, access: Access, worker: Worker) {
         match access.kind {
             Kind::Acquire | Kind::TryAcquire => {
@@ -440,7 +494,12 @@ impl Execution {
         let slot = &self.workers[worker as usize];
         match slot.status {
             Status::New => true,
-            Status::Paused => slot.timed_out || slot.open || self.is_possible(&slot.pending),
+            Status::Paused if slot.timed_out || slot.open => true,
+            Status::Paused if slot.any_of.is_empty() => self.is_possible(&slot.pending),
+            Status::Paused => {
+                let has_token = |loc| self.resources.get(loc).is_some_and(|r| r.tokens > 0);
+                slot.any_of.iter().any(|(loc, _)| has_token(loc))
+            }
             Status::Done | Status::Absent => false,
         }
     }
@@ -495,8 +554,8 @@ impl Execution {
         }
         let plan_ends = self.planned;
         if self.planned {
-            if let Some(segment) = self.next_segment() {
-                return self.run(segment.worker, segment.events);
+            if let Some(next) = self.next_planned() {
+                return next;
             }
             self.planned = false;
             self.segments = Vec::new().into_iter();
@@ -505,7 +564,7 @@ impl Execution {
     }
 
     /// What the plan says next, if it can be done.
-    fn next_segment(&mut self) -> Option<Segment> {
+    fn next_planned(&mut self) -> Option<Next> {
         if self.by_instruction && !self.is_anybody_enabled() {
             self.let_time_pass();
         }
@@ -513,11 +572,15 @@ impl Execution {
             let segment = self.rest_of_segment().or_else(|| self.segments.next())?;
             let known = (segment.worker as usize) < self.workers.len();
             if known && self.is_enabled(segment.worker) {
-                return Some(segment);
+                return Some(self.run(segment.worker, segment.events));
             }
             if !self.by_instruction {
+                if known && self.may_come_from_outside(segment.worker) {
+                    (self.current, self.budget) = (Some(segment.worker), segment.events);
+                    return Some(Next::Outside);
+                }
                 if known && self.time_out(segment.worker) {
-                    return Some(segment);
+                    return Some(self.run(segment.worker, segment.events));
                 }
                 self.diverged = Some(self.trace.len());
                 return None;
@@ -620,6 +683,9 @@ impl Execution {
             self.cut = Some(Cut::Daemons);
             return Next::End;
         }
+        if !self.asked_outside && self.descriptors().next().is_some() {
+            return Next::Outside;
+        }
         if let Some(worker) = self.let_time_pass() {
             let free = !self.chooses && self.sleepers.is_empty();
             return self.run(worker, if free { self.longest_run() } else { 1 });
@@ -678,6 +744,7 @@ impl Execution {
         }
         self.within_event = false;
         self.budget = budget;
+        self.asked_outside = false;
         Next::Run(worker)
     }
 

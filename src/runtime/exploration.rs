@@ -15,7 +15,7 @@ use super::execution::{Cut, Execution, Next, Site};
 use super::label::{self, Label};
 use super::script::{Difference, Script};
 use super::session::{self, Files, Signals};
-use super::{stats, threads, time};
+use super::{channels, resources, stats, threads, time};
 use crate::dpor::Dpor;
 use crate::explore::{self as exploration, Budget, End, Estimate, Limits, Progress};
 use crate::interp::call::call;
@@ -61,6 +61,8 @@ pub struct Job {
     pub by_instruction: bool,
     /// Are the events of the last execution told, whatever came of it?
     pub tells_events: bool,
+    /// Are files and sockets shared state?
+    pub detect_io: bool,
     /// Called now and then: executions, estimate, seconds, failures.
     pub on_progress: Option<Owned>,
 }
@@ -249,6 +251,7 @@ pub fn explore(job: &Job, search: &mut Search, lent: &Lent, signals: &Arc<Signal
     primitives::stand_for(lent.identity());
     threads::begin_exploration(job.workers.len());
     time::begin_exploration(job.time);
+    resources::begin_exploration(job.detect_io);
     let mut outcome = Outcome::default();
     match primitives::intercept().and_then(|()| tracer::start(job.by_instruction)) {
         Ok(()) => loop {
@@ -439,6 +442,7 @@ impl<'a> Explorer<'a> {
         self.signals.begin_execution();
         let ends: Ends = Rc::default();
         time::begin_execution();
+        resources::begin_execution();
         let chooses = strategy.chooses();
         session::with(|execution| {
             if !chooses && self.names_objects(execution.workers.len()) {
@@ -527,8 +531,15 @@ impl<'a> Explorer<'a> {
             if turns % 64 == 0 && Instant::now() > deadline {
                 session::with(|execution| execution.cut.get_or_insert(Cut::RunTime).to_owned());
             }
-            let Next::Run(worker) = session::with(|execution| execution.next(strategy)) else {
-                break;
+            let worker = match session::with(|execution| execution.next(strategy)) {
+                Next::Run(worker) => worker,
+                Next::Outside => {
+                    let caller = self.lent.identity();
+                    let threads = self.active.as_ref().is_some_and(|it| it.has_others(caller));
+                    channels::wait_for_outside(self.job.run_time, threads);
+                    continue;
+                }
+                Next::End => break,
             };
             let index = worker as usize;
             if hush.is_none() && session::ends_thread(worker) {
@@ -787,9 +798,15 @@ fn blocked() -> Vec<Blocked> {
             let place = execution.locations.place(wanted.loc).filter(|_| !join);
             blocked.push(Blocked {
                 worker: pending.worker,
-                waits_for: if join { "join" } else { "lock" },
+                waits_for: match (join, place.and_then(resources::text)) {
+                    (true, _) => "join",
+                    (_, Some(text)) if !text.starts_with("file:") => "data",
+                    _ => "lock",
+                },
                 loc: wanted.loc,
-                type_name: place.map_or_else(String::new, |p| p.object.borrow().type_name()),
+                type_name: place.map_or_else(String::new, |p| {
+                    resources::text(p).unwrap_or_else(|| p.object.borrow().type_name())
+                }),
                 holder: execution.resources.get(&wanted.loc).and_then(|r| r.holder),
                 site: slot.site,
                 holds: held(pending.worker),

@@ -3,6 +3,7 @@
 //! addresses do not last, and are no part of it.
 
 use super::execution::{Execution, Site};
+use super::resources;
 use crate::interp::code::{self, Code};
 use crate::interp::containers::{Shape, shape};
 use crate::interp::object::{Obj, Owned};
@@ -44,6 +45,14 @@ impl Label {
                         // How `threading` notes the end of a thread differs by version.
                         return None;
                     }
+                    if owner == "IO" {
+                        let name = resources::lasting_name(&field).to_owned();
+                        return Some(Deed {
+                            kind: kind_name(kind, site.what).into(),
+                            name,
+                            loc: access.loc,
+                        });
+                    }
                     let dot = if field.is_empty() || field.starts_with('[') { "" } else { "." };
                     without_addresses(&format!("{owner}{dot}{field}"))
                 }
@@ -76,6 +85,8 @@ pub fn kind_name(kind: Kind, what: &str) -> &'static str {
     match kind {
         // Of locks: an attempt that failed.
         Kind::Miss if what.ends_with(".acquire") => "tryacquire",
+        Kind::Acquire | Kind::TryAcquire if what.starts_with("io.") => "receive",
+        Kind::Release if what.starts_with("io.") => "send",
         Kind::None | Kind::Unread => "none",
         Kind::Read | Kind::Miss => "read",
         Kind::Write | Kind::Hit => "write",
@@ -91,6 +102,9 @@ pub fn kind_name(kind: Kind, what: &str) -> &'static str {
 pub fn parts(execution: &Execution, access: &Access, site: Site) -> (String, String) {
     let Some(place) = execution.locations.place(access.loc) else { return Default::default() };
     let global = site.what.ends_with("_GLOBAL") || site.what.ends_with("_NAME");
+    if let Some(text) = resources::text(place) {
+        return ("IO".into(), text);
+    }
     let object = place.object.borrow();
     let label = place.label.as_ref().map(Owned::borrow);
     let owner = match place.field {
@@ -114,6 +128,7 @@ pub fn field_text(object: Obj<'_>, field: Field, label: Option<Obj<'_>>, global:
         Field::Structure | Field::Order | Field::Unknown => "<structure>".into(),
         Field::Clock(_) => "time".into(),
         Field::Whole => label.and_then(Obj::as_str).unwrap_or_default(),
+        Field::Entry | Field::Listing | Field::Lock => String::new(),
     }
 }
 

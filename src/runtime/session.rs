@@ -84,6 +84,7 @@ pub struct Session {
     signals: RefCell<Arc<Signals>>,
     pub(super) children: RefCell<super::threads::Children>,
     pub(super) time: super::time::Readings,
+    pub(super) resources: super::resources::Resources,
 }
 
 thread_local! {
@@ -125,6 +126,11 @@ pub fn set_signals(signals: Arc<Signals>) {
 /// The execution of this OS thread.
 pub fn with<T>(work: impl FnOnce(&mut Execution) -> T) -> T {
     work(&mut current().execution.borrow_mut())
+}
+
+/// Is the execution not in use right now, by ourselves?
+pub fn is_free() -> bool {
+    current().execution.try_borrow_mut().is_ok()
 }
 
 /// Touches of one instruction.
@@ -470,6 +476,12 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
         Some((b'?', rest)) => !text.is_empty() && matches(rest, &text[1..]),
         Some((byte, rest)) => text.first() == Some(byte) && matches(rest, &text[1..]),
     }
+}
+
+/// Is a file in one of the directories whose files are not traced?
+pub fn is_excluded(name: &str) -> bool {
+    let files = current().files.borrow();
+    files.excluded.iter().any(|root| name.starts_with(root.as_str()))
 }
 
 /// Selects the files to trace from now on.

@@ -146,9 +146,9 @@ impl Wait {
         accesses
     }
 
-    /// Records that the running worker's wait has timed out, and that it did `access`.
-    pub fn time_out(self, what: &'static str, access: Option<Access>) {
-        let mut accesses: Accesses = access.into_iter().collect();
+    /// Records that the running worker's wait has timed out, and that it did `accesses`.
+    pub fn time_out(self, what: &'static str, accesses: impl IntoIterator<Item = Access>) {
+        let mut accesses: Accesses = accesses.into_iter().collect();
         session::with(|execution| {
             let Some(worker) = execution.current() else { return };
             execution.workers[worker as usize].timeouts += 1;

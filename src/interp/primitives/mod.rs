@@ -2,6 +2,9 @@
 //! waits with. What they mean for the scheduler is said in `runtime`; here they
 //! are found, redirected and called.
 
+pub mod buffers;
+pub mod c_functions;
+pub mod databases;
 pub mod locks;
 pub mod processes;
 pub mod queues;
@@ -27,6 +30,8 @@ fn table() -> impl Iterator<Item = &'static Row> {
         .chain(queues::TABLE)
         .chain(time::TABLE)
         .chain(processes::TABLE)
+        .chain(buffers::TABLE)
+        .chain(databases::TABLE)
 }
 
 thread_local! {
@@ -82,6 +87,7 @@ pub fn find() -> Result<()> {
 /// Redirects the primitives. Idempotent.
 pub fn intercept() -> Result<()> {
     find()?;
+    c_functions::intercept();
     hooks().for_each(Hook::redirect);
     Ok(())
 }
