@@ -353,3 +353,19 @@ def test_other_threads_run_on_during_an_exploration():
     finally:
         stop.set()
         thread.join()
+
+
+def test_a_thread_may_be_started_after_another_one_has_ended():
+    # Up to 3.12 `threading` then looks through the locks of threads that have ended.
+    def worker(state):
+        receive, send = os.pipe()
+        for _ in range(2):
+            thread = threading.Thread(target=os.read, args=(receive, 1))
+            thread.start()
+            os.write(send, b"x")
+            thread.join()
+        os.close(send)
+        os.close(receive)
+
+    result = explore(worker)
+    assert result.property_holds, result.explanation

@@ -261,8 +261,12 @@ pub fn wait(entries: &mut [libc::pollfd], patience: Duration) -> usize {
     ready.max(0) as usize
 }
 
-/// Does this process hold the other end of this socket or pipe?
+/// Does this process hold the other end of this socket or pipe? Whoever connects to a
+/// listening socket is taken to be in it.
 pub fn has_other_end(descriptor: Descriptor) -> bool {
+    if descriptor.is_listening() {
+        return true;
+    }
     let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return true };
     let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let kind = descriptor.kind();
@@ -270,9 +274,7 @@ pub fn has_other_end(descriptor: Descriptor) -> bool {
     numbers.filter(|number| *number != descriptor.0).filter_map(Descriptor::new).any(
         |other| match (&kind, other.kind()) {
             (Kind::Pipe(inode), Kind::Pipe(its)) => *inode == its && other.is_for_writing(),
-            (Kind::Socket(_), Kind::Socket(_)) if peer.is_empty() => {
-                descriptor.is_listening() || other.peer_address() == own
-            }
+            (Kind::Socket(_), Kind::Socket(_)) if peer.is_empty() => other.peer_address() == own,
             (Kind::Socket(_), Kind::Socket(_)) => other.own_address() == peer,
             _ => false,
         },

@@ -27,6 +27,21 @@ pub fn redirect(objects: Objects, redirections: &[Redirection]) {
     unsafe { libc::dl_iterate_phdr(Some(visit_object), (&raw mut visit).cast()) };
 }
 
+/// Makes this extension call these functions of the C library directly. A program at a
+/// fixed address has others call functions whose address it takes through itself.
+pub fn bind_to_libc(names: impl Iterator<Item = &'static CStr>) {
+    // SAFETY: looks names up in a library that is loaded anyhow; the handle is kept.
+    let found: Vec<Redirection> = unsafe {
+        let library = libc::dlopen(c"libc.so.6".as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD);
+        if library.is_null() {
+            return;
+        }
+        names.map(|name| (name, libc::dlsym(library, name.as_ptr()).cast_const().cast())).collect()
+    };
+    let found: Vec<_> = found.into_iter().filter(|(_, address)| !address.is_null()).collect();
+    redirect(Objects::Containing(visit_object as *const () as usize), &found);
+}
+
 /// How many objects have been loaded so far: grows when there may be new ones.
 pub fn generation() -> u64 {
     let mut loads = 0u64;

@@ -10,8 +10,8 @@ use super::layout::{self, PyThreadState};
 use super::object::{Obj, Owned};
 
 unsafe extern "C" {
-    // Exported by every version (3.13+ also under a public name).
-    fn _PyThreadState_UncheckedGet() -> *mut PyThreadState;
+    #[cfg_attr(not(Py_3_13), link_name = "_PyThreadState_UncheckedGet")]
+    fn PyThreadState_GetUnchecked() -> *mut PyThreadState;
 }
 
 /// A thread state of this interpreter that lives as long as the process, or
@@ -58,7 +58,7 @@ impl ThreadState {
     /// Is it attached? To be asked on its own OS thread only.
     pub fn is_attached(self) -> bool {
         // SAFETY: reads a word: a state that is attached elsewhere is another one.
-        unsafe { _PyThreadState_UncheckedGet() == self.raw() }
+        unsafe { PyThreadState_GetUnchecked() == self.raw() }
     }
 
     #[inline]

@@ -24,8 +24,11 @@ pub fn intercept() {
     static DONE: AtomicU64 = AtomicU64::new(0);
     let generation = relocations::generation();
     if DONE.swap(generation, Ordering::Relaxed) != generation {
-        relocations::redirect(Objects::Users, FUNCTIONS);
-        relocations::redirect(Objects::Users, WAITING);
+        for functions in [FUNCTIONS, WAITING] {
+            // What we call ourselves may lead through the program that is redirected.
+            relocations::bind_to_libc(functions.iter().map(|(name, _)| *name));
+            relocations::redirect(Objects::Users, functions);
+        }
     }
 }
 
@@ -162,6 +165,11 @@ fn seconds(milliseconds: c_int) -> Option<f64> {
     (milliseconds >= 0).then(|| f64::from(milliseconds) / 1000.0)
 }
 
+fn seconds_of(time: *const libc::timespec) -> Option<f64> {
+    // SAFETY: the caller's time, or NULL.
+    unsafe { time.as_ref() }.map(|time| time.tv_sec as f64 + time.tv_nsec as f64 / 1e9)
+}
+
 /// The entries of a `poll` as a slice.
 fn interests(entries: *const libc::pollfd, count: libc::nfds_t) -> Vec<Interest> {
     if entries.is_null() {
@@ -224,6 +232,23 @@ unsafe extern "C" fn poll_checked(
 ) -> c_int {
     // SAFETY: the call that came in, without its check.
     unsafe { poll(entries, count, timeout) }
+}
+
+unsafe extern "C" fn ppoll(
+    entries: *mut libc::pollfd,
+    count: libc::nfds_t,
+    timeout: *const libc::timespec,
+    mask: *const libc::sigset_t,
+) -> c_int {
+    match waiting("poll", || interests(entries, count), seconds_of(timeout)) {
+        Ok(over) => {
+            let none = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+            let timeout = if over { &raw const none } else { timeout };
+            // SAFETY: the call that came in, whose waiting is over.
+            unsafe { libc::ppoll(entries, count, timeout, mask) }
+        }
+        Err(number) => fail(number),
+    }
 }
 
 unsafe extern "C" fn select(
@@ -314,10 +339,7 @@ unsafe extern "C" fn usleep(microseconds: libc::useconds_t) -> c_int {
 }
 
 unsafe extern "C" fn nanosleep(wanted: *const libc::timespec, rest: *mut libc::timespec) -> c_int {
-    // SAFETY: the caller's time, or NULL.
-    let seconds =
-        unsafe { wanted.as_ref() }.map_or(0.0, |w| w.tv_sec as f64 + w.tv_nsec as f64 / 1e9);
-    match sleep(seconds) {
+    match sleep(seconds_of(wanted).unwrap_or(0.0)) {
         Ok(true) => 0,
         // SAFETY: the very call that came in.
         Ok(false) => unsafe { libc::nanosleep(wanted, rest) },
@@ -381,6 +403,7 @@ unsafe extern "C" fn mmap(
 const WAITING: &[Redirection] = &[
     (c"poll", poll as *const ()),
     (c"__poll_chk", poll_checked as *const ()),
+    (c"ppoll", ppoll as *const ()),
     (c"select", select as *const ()),
     (c"epoll_ctl", epoll_ctl as *const ()),
     (c"epoll_wait", epoll_wait as *const ()),
