@@ -289,7 +289,12 @@ def test_the_interpreter_ends_quietly(ending, tmp_path):
         def explore_stuck():
             reader, writer = os.pipe()
             frontrun.explore(
-                State, lambda s: os.read(reader, 1), lambda s: True, count=1, deadlock_timeout=0.1
+                State,
+                lambda s: os.read(reader, 1),
+                lambda s: True,
+                count=1,
+                deadlock_timeout=0.1,
+                detect_io=False,
             )
             os.write(writer, b"x")
 

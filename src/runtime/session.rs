@@ -480,7 +480,7 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
 
 /// Is a file in one of the directories whose files are not traced?
 pub fn is_excluded(name: &str) -> bool {
-    let files = current().files.borrow();
+    let files = FILES.lock();
     files.excluded.iter().any(|root| name.starts_with(root.as_str()))
 }
 
