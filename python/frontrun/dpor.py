@@ -48,7 +48,7 @@ def explore_dpor(
         max_branches: At most so many visible events in one execution.
         timeout_per_run: Seconds that one execution may take.
         stop_on_first: End at the first failure; otherwise collect all in ``failures``.
-        detect_io: Let accesses to files and sockets count as shared state.
+        detect_io: Let files, sockets and SQLite databases count as shared state.
         deadlock_timeout: Seconds that a worker may take between two scheduling points.
         reproduce_on_failure: How often the counterexample is replayed.
         total_timeout: Seconds after which the whole exploration ends; None for no limit.
