@@ -1,6 +1,7 @@
 """A limit ends things cleanly, says which one it was, and is never a pass."""
 
 import os
+import queue
 import signal
 import sys
 import threading
@@ -43,11 +44,24 @@ def nothing_is_left_behind():
     assert (again.num_explored, again.exhaustive) == (4, True)
 
 
+@pytest.fixture
+def interrupted_soon():
+    """Ctrl-C while the test runs."""
+    # A shell starts what runs in its background with the signal ignored.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    yield
+    signal.signal(signal.SIGINT, handler)
+    timer.join()
+
+
 def test_max_executions_ends_the_search_and_keeps_its_verdict():
     result = explore([increment] * 3, max_executions=5)
     assert result.num_explored == 5
     assert result.property_holds is True
     assert not result.exhaustive
+    assert result.limit == "max_executions=5"
 
 
 def test_total_timeout_ends_the_search_and_keeps_its_verdict():
@@ -58,6 +72,20 @@ def test_total_timeout_ends_the_search_and_keeps_its_verdict():
     result = explore([many] * 3, total_timeout=0.2)
     assert result.property_holds is True
     assert not result.exhaustive
+    assert result.limit == "total_timeout=0.2"
+
+
+def test_a_search_that_ends_before_its_first_execution_is_inconclusive():
+    result = frontrun.explore(
+        lambda: time.sleep(60), [increment], lambda state: True, total_timeout=0.1
+    )
+    assert result.property_holds is None
+    assert "total_timeout=0.1" in result.inconclusive_reason
+    assert result.limit == "total_timeout=0.1"
+
+
+def test_a_search_that_is_complete_met_no_limit():
+    assert explore([increment] * 2, max_executions=4).limit is None
 
 
 def test_an_execution_with_too_many_events_is_inconclusive():
@@ -124,19 +152,53 @@ def test_blocked_workers_are_unwound_and_release_their_locks():
 
 
 @pytest.mark.parametrize("worker", [spin, count_for_ever])
-def test_ctrl_c_ends_the_exploration(worker):
-    # A shell starts what runs in its background with the signal ignored.
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    started = time.monotonic()
+def test_ctrl_c_ends_the_exploration(worker, interrupted_soon):
+    with pytest.raises(KeyboardInterrupt):
+        explore([worker, increment], max_branches=10**9, timeout_per_run=600)
+
+
+def sleep_on():
+    time.sleep(60)
+
+
+def wait_for_a_lock():
+    lock = threading.Lock()
+    lock.acquire()
+    lock.acquire()
+
+
+def wait_for_an_item():
+    queue.SimpleQueue().get()
+
+
+def wait_for_a_thread():
+    thread = threading.Thread(target=time.sleep, args=[0.6])
     try:
-        with pytest.raises(KeyboardInterrupt):
-            explore([worker, increment], max_branches=10**9, timeout_per_run=60)
+        thread.start()
+        thread.join()
     finally:
-        signal.signal(signal.SIGINT, handler)
-    timer.join()
-    assert time.monotonic() - started < 5
+        # A join that was interrupted takes the thread for ended, up to 3.12.
+        while thread in threading.enumerate():
+            time.sleep(0.01)
+
+
+def go_on():
+    for _ in range(10**12):
+        pass
+
+
+@pytest.mark.parametrize(
+    "wait", [sleep_on, wait_for_a_lock, wait_for_an_item, wait_for_a_thread, go_on]
+)
+@pytest.mark.parametrize("where", ["setup", "invariant"])
+def test_ctrl_c_ends_setup_and_invariant(wait, where, interrupted_soon):
+    def setup():
+        if where == "setup":
+            wait()
+        return State()
+
+    with pytest.raises(KeyboardInterrupt):
+        frontrun.explore(setup, [increment], lambda state: where == "invariant" and wait())
 
 
 @pytest.mark.parametrize(

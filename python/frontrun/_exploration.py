@@ -406,8 +406,15 @@ def _result(
 ) -> InterleavingResult:
     failure = told.get("failure")
     inconclusive = _INCONCLUSIVE.get(told.get("inconclusive") or "")
+    values = {f.name: getattr(options, f.name) for f in fields(options)}
+    limit = told.get("limit")
+    if limit == "max_executions" and isinstance(options, SampleOptions):
+        limit = "max_attempts"
+    if limit:
+        limit = f"{limit}={values[limit]}"
+        if not told["executions"] and not failure:
+            inconclusive = limit + " s had passed before the first execution ended"
     if inconclusive:
-        values = {f.name: getattr(options, f.name) for f in fields(options)}
         inconclusive = inconclusive.format(**values) + (f" ({stuck})" if stuck else "")
     divergence = told.get("diverged")
     if divergence is not None:
@@ -432,6 +439,7 @@ def _result(
         seed=options.seed if isinstance(options, SampleOptions) else None,
         stats=told.get("stats", {}),
         inconclusive_reason=inconclusive,
+        limit=limit,
     )
     if failure is not None:
         _tell_failure(result, failure, told, program, options)
@@ -444,6 +452,8 @@ _INCONCLUSIVE = {
     "timeout_per_run": "an execution took longer than timeout_per_run={timeout_per_run} s",
     "deadlock_timeout": "a worker ran for deadlock_timeout={deadlock_timeout} s without "
     "reaching a scheduling point",
+    "outside": "no worker could run, and no other thread changed that within "
+    "deadlock_timeout={deadlock_timeout} s",
 }
 
 
@@ -458,7 +468,7 @@ def _tell_divergence(divergence: dict[str, Any]) -> str:
     return (
         "the program does not do the same when it is run the same way: two executions of one "
         f"schedule differ at event {divergence['index']}{where}. Seed random numbers, and keep "
-        "time, id() and the order of sets out of what the workers decide on"
+        "time, id(), the order of sets and other threads out of what the workers decide on"
     )
 
 

@@ -147,6 +147,8 @@ class InterleavingResult:
     """Counters and times (nanoseconds) of the exploration."""
     inconclusive_reason: str | None = field(default=None, kw_only=True)
     """The limit that cut an execution off, when one did."""
+    limit: str | None = field(default=None, kw_only=True)
+    """The limit that ended the search before it was exhaustive, as ``"max_executions=5"``."""
 
     _recording: Recording | None = field(default=None, init=False, compare=False)
     _failure: Failure | None = field(default=None, init=False, compare=False)

@@ -7,7 +7,7 @@ use pyo3_ffi as ffi;
 
 use super::attributes::{in_class, names};
 use super::code::{Code, attribute, import};
-use super::error::Result;
+use super::error::{Result, if_any};
 use super::layout::PyFunctionObject;
 use super::object::{Obj, Owned};
 use super::types::{Special, special, types};
@@ -255,29 +255,16 @@ struct Partial {
 /// with an empty owner): of a C function, a class or a Python function's code.
 /// `None` where this version has no such function.
 pub fn definition(module: &CStr, owner: &CStr, name: &CStr) -> Result<Option<usize>> {
-    let Ok(module) = import(module) else { return forget() };
-    let holder = if owner.is_empty() {
-        module
-    } else {
-        match attribute(module.borrow(), owner) {
-            Ok(owner) => owner,
-            Err(_) => return forget(),
-        }
-    };
-    let found: Owned = match attribute(holder.borrow(), name) {
-        Ok(found) => found,
-        Err(_) => return forget(),
-    };
+    let Some(mut holder) = if_any(import(module))? else { return Ok(None) };
+    if !owner.is_empty() {
+        let Some(owner) = if_any(attribute(holder.borrow(), owner))? else { return Ok(None) };
+        holder = owner;
+    }
+    let Some(found) = if_any(attribute(holder.borrow(), name))? else { return Ok(None) };
     Ok(match resolve(found.borrow()) {
         Callee::Native { definition, .. } => Some(definition),
         Callee::Class(class) => Some(class.address()),
         Callee::Python { code, .. } => Some(code.as_obj().address()),
         Callee::Partial { .. } | Callee::Instance(_) => None,
     })
-}
-
-fn forget<T>() -> Result<Option<T>> {
-    // SAFETY: the GIL is held; the error is ours to drop.
-    unsafe { ffi::PyErr_Clear() };
-    Ok(None)
 }

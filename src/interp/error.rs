@@ -45,6 +45,24 @@ pub fn take() -> Option<Owned> {
     }
 }
 
+/// What this version, or this build, may lack: `None` where it does. Any other
+/// exception stays one (Ctrl-C may come while a module is imported).
+pub fn if_any<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        // SAFETY: an exception is set; static exception classes.
+        Err(Raised) => unsafe {
+            let lacks = ffi::PyErr_ExceptionMatches(ffi::PyExc_ImportError) != 0
+                || ffi::PyErr_ExceptionMatches(ffi::PyExc_AttributeError) != 0;
+            if !lacks {
+                return Err(Raised);
+            }
+            ffi::PyErr_Clear();
+            Ok(None)
+        },
+    }
+}
+
 /// Sets an exception that was taken before.
 pub fn restore(exception: Owned) -> Raised {
     // SAFETY: both calls work with any exception instance; PyErr_SetObject takes

@@ -138,7 +138,7 @@ fn explore_alone(
         },
         max_executions: options.number("max_executions"),
         max_events: options.number("max_branches").map_or(usize::MAX, |most| most as usize),
-        run_time: options.seconds("timeout_per_run")?.unwrap_or(Duration::from_secs(5)),
+        patience: options.seconds("deadlock_timeout")?.unwrap_or(Duration::from_secs(5)),
         total_time: options.seconds("total_timeout")?,
         stop_on_first: options.truth("stop_on_first")?,
         time: match options.get("clock").and_then(Obj::as_str).as_deref() {
@@ -156,8 +156,8 @@ fn explore_alone(
     };
     let mut search = pick(&options, job.workers.len())?;
     let watch = Watch {
-        run: job.run_time,
-        stuck_after: options.seconds("deadlock_timeout")?.unwrap_or(Duration::from_secs(5)),
+        run: options.seconds("timeout_per_run")?.unwrap_or(Duration::from_secs(5)),
+        stuck_after: job.patience,
         total: job.total_time,
     };
     let signals = Arc::new(Signals::default());

@@ -200,10 +200,7 @@ impl Hook {
         if self.original.get().is_some() {
             return Ok(true);
         }
-        let Ok(method) = attribute(owner, name) else {
-            drop(error::take());
-            return Ok(false);
-        };
+        let Some(method) = error::if_any(attribute(owner, name))? else { return Ok(false) };
         let Callee::Native { definition, .. } = callables::resolve(method.borrow()) else {
             return Ok(false);
         };

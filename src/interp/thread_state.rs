@@ -363,13 +363,15 @@ const IDENTITIES: usize = 1 << 16;
 /// The n-th identity for workers: deterministic, distinct from every real
 /// thread's, and the address of a readable zeroed page.
 pub fn worker_identity(n: usize) -> usize {
-    identities() + 4096 * (n % IDENTITIES)
+    identities() + PAGE * (n % IDENTITIES)
 }
 
-/// Is this an identity of a worker?
+/// Is this one of those?
 pub fn is_worker_identity(identity: usize) -> bool {
-    (identities()..identities() + 4096 * IDENTITIES).contains(&identity)
+    (identities()..identities() + PAGE * IDENTITIES).contains(&identity)
 }
+
+const PAGE: usize = 4096;
 
 fn identities() -> usize {
     use std::sync::OnceLock;
@@ -380,7 +382,7 @@ fn identities() -> usize {
         let at = unsafe {
             libc::mmap(
                 WANTED as *mut _,
-                (IDENTITIES + 1) * 4096,
+                (IDENTITIES + 1) * PAGE,
                 libc::PROT_READ,
                 libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
                 -1,

@@ -30,6 +30,21 @@ pub fn active() -> Option<ActiveThreads> {
     })
 }
 
+/// The name of the thread of this identity.
+pub fn name_of(identity: usize) -> Option<String> {
+    let active = active()?;
+    let thread = dict_items(active.dict.borrow())
+        .find(|(key, _)| key.as_i64() == Some(identity as i64))
+        .map(|(_, thread)| thread.own())?;
+    match attribute(thread.borrow(), c"name") {
+        Ok(name) => name.borrow().as_str(),
+        Err(error::Raised) => {
+            drop(error::take());
+            None
+        }
+    }
+}
+
 /// "file:line in function" of the thread of this identity, if it runs Python.
 pub fn place_of(identity: usize) -> Option<String> {
     let place = || -> error::Result<Option<String>> {
@@ -87,12 +102,10 @@ fn set_hook(module: &Owned, hook: &Owned) -> error::Result<()> {
 }
 
 impl ActiveThreads {
-    /// Are there threads besides the workers and the one of this identity?
-    pub fn has_others(&self, caller: usize) -> bool {
-        dict_items(self.dict.borrow()).any(|(key, _)| {
-            let identity = key.as_i64().map(|identity| identity as usize);
-            identity.is_some_and(|it| it != caller && !is_worker_identity(it))
-        })
+    /// How many threads there are besides workers and the one of this identity.
+    pub fn others(&self, identity: usize) -> usize {
+        let is_other = |key: i64| key as usize != identity && !is_worker_identity(key as usize);
+        dict_items(self.dict.borrow()).filter(|(key, _)| key.as_i64().is_some_and(is_other)).count()
     }
 
     /// Removes what the last execution's workers left.

@@ -152,7 +152,10 @@ pub fn run<T: Send + 'static>(
         own.dispose();
     }
     match raised {
-        Some(exception) => Err(error::restore(exception)),
+        Some(exception) => {
+            error::withdraw_from_thread(lent.identity());
+            Err(error::restore(exception))
+        }
         None => Ok(result),
     }
 }
@@ -263,11 +266,11 @@ impl<'a> Watcher<'a> {
             Err(error::Raised) => error::take(),
         });
         if self.raised.is_some() {
-            self.signals.interrupt(Cut::Interrupted);
             if self.signals.in_worker.load(Relaxed) == 0 {
                 let identity = self.lent.identity();
                 self.with_python(|| error::raise_in_thread(identity));
             }
+            self.signals.interrupt(Cut::Interrupted);
         }
         self.raised.is_some()
     }

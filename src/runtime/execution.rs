@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 
 use super::label::Label;
 use super::locations::Locations;
+use super::locks::LockKind;
 use super::script::{Lead, Script};
 use super::stats;
 use crate::strategy::{Candidate, Plan, Segment, Sleeper, Strategy};
@@ -122,6 +123,9 @@ pub enum Next {
     Run(Worker),
     /// Nobody can run, but somebody who is no worker may send what one waits for.
     Outside,
+    /// Nobody can run. See whether somebody who is not a worker has changed that or
+    /// will ([`Execution::correct`]); if not, say so ([`Execution::alone`]).
+    Look,
     /// The execution is over.
     End,
 }
@@ -139,19 +143,37 @@ pub enum Cut {
     RunTime,
     /// A worker did not reach a scheduling point for `deadlock_timeout`.
     Stuck,
+    /// Nobody can run, and a thread outside the exploration that could have changed
+    /// that did not.
+    Outside,
     /// Only daemon threads are left, which need not end: no cut in earnest.
     Daemons,
     /// The user interrupted, or the whole exploration ran out of time.
     Interrupted,
 }
 
-/// A counted resource: a lock has one token.
-#[derive(Clone, Copy, Debug, Default)]
+/// A counted resource.
+#[derive(Clone, Copy, Debug)]
 pub struct Resource {
+    /// What it is.
+    pub sort: Sort,
     /// Tokens that are left.
     pub tokens: u32,
     /// Who took the last one.
     pub holder: Option<Worker>,
+    /// Tokens that there were before its first event.
+    first: u32,
+}
+
+/// The sorts of resources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sort {
+    /// It has one token.
+    Lock(LockKind),
+    /// It has a token for each item.
+    Queue,
+    /// What its tokens are is known elsewhere.
+    Other,
 }
 
 /// One execution.
@@ -171,6 +193,10 @@ pub struct Execution {
     /// So many waits of each worker may time out whenever they are chosen; further
     /// ones only when nobody can run.
     pub open_waits: u32,
+    /// Nobody who is not a worker will help: those who wait, wait for each other.
+    pub alone: bool,
+    /// Has a worker released what none of them held?
+    pub released_others: bool,
     /// Set when the execution is to be given up.
     pub cut: Option<Cut>,
     /// Index of the first event where it could not follow its plan.
@@ -226,6 +252,8 @@ impl Execution {
             resources: FxHashMap::default(),
             clock: 0.0,
             open_waits: 0,
+            alone: false,
+            released_others: false,
             cut: None,
             diverged: None,
             max_events: usize::MAX,
@@ -254,6 +282,8 @@ impl Execution {
         self.joined.clear();
         self.resources.clear();
         self.clock = 0.0;
+        self.alone = false;
+        self.released_others = false;
         self.cut = None;
         self.diverged = None;
         self.current = None;
@@ -443,34 +473,57 @@ impl Execution {
 
     /// Somebody who is no worker has given this resource a token, if it has none.
     pub fn find_token(&mut self, loc: Loc) {
-        let resource = self.resources.entry(loc).or_default();
-        if resource.tokens == 0 {
-            resource.tokens = 1;
-            let before = self.trace.tokens().iter().rev().find(|(known, _)| *known == loc);
-            let before = before.map_or(1, |(_, tokens)| *tokens);
-            self.trace.set_tokens(loc, before + 1);
+        if self.resources.get(&loc).is_some_and(|resource| resource.tokens == 0) {
+            self.correct(loc, Sort::Other, 1);
         }
     }
 
     /// Somebody who is no worker has taken all tokens of this resource.
     pub fn lose_tokens(&mut self, loc: Loc) {
-        self.resources.entry(loc).or_default().tokens = 0;
+        if let Some(resource) = self.resources.get_mut(&loc) {
+            resource.tokens = 0;
+        }
     }
 
     fn count_tokens(&mut self, access: Access, worker: Worker) {
         match access.kind {
             Kind::Acquire | Kind::TryAcquire => {
-                let resource = self.resources.entry(access.loc).or_default();
+                let Some(resource) = self.resources.get_mut(&access.loc) else { return };
                 resource.tokens = resource.tokens.saturating_sub(1);
                 resource.holder = Some(worker);
             }
             Kind::Release => {
-                let resource = self.resources.entry(access.loc).or_default();
+                let Some(resource) = self.resources.get_mut(&access.loc) else { return };
+                let lock = matches!(resource.sort, Sort::Lock(_));
+                self.released_others |= lock && resource.holder.is_none();
                 resource.tokens += 1;
                 resource.holder = None;
             }
             _ => {}
         }
+    }
+
+    /// A resource has so many tokens in reality: it is new, or somebody who is not a
+    /// worker took or gave some. To the trace they were so from the start.
+    pub fn correct(&mut self, loc: Loc, sort: Sort, tokens: u32) {
+        let new = Resource { sort, tokens: 1, holder: None, first: 1 };
+        let resource = self.resources.entry(loc).or_insert(new);
+        if resource.tokens != tokens {
+            resource.first = (resource.first + tokens).saturating_sub(resource.tokens);
+            resource.tokens = tokens;
+            resource.holder = None;
+            self.trace.set_tokens(loc, resource.first);
+        }
+    }
+
+    /// The workers that wait for a token of a resource, and the resource.
+    pub fn waits(&self) -> impl Iterator<Item = (Worker, Loc, Resource)> {
+        self.workers.iter().enumerate().flat_map(move |(index, slot)| {
+            let pending = slot.pending.iter().filter(|_| slot.status == Status::Paused);
+            pending.filter(|access| access.kind == Kind::Acquire).filter_map(move |access| {
+                Some((index as Worker, access.loc, *self.resources.get(&access.loc)?))
+            })
+        })
     }
 
     /// Can an event with these accesses happen now?
@@ -685,6 +738,9 @@ impl Execution {
         }
         if !self.asked_outside && self.descriptors().next().is_some() {
             return Next::Outside;
+        }
+        if !std::mem::take(&mut self.alone) {
+            return Next::Look;
         }
         if let Some(worker) = self.let_time_pass() {
             let free = !self.chooses && self.sleepers.is_empty();

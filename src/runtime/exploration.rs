@@ -1,7 +1,7 @@
 //! One exploration: executions of Python workers, their verdicts, and what is
 //! told of a failure.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::hash::BuildHasher;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use rustc_hash::{FxBuildHasher, FxHashSet};
 
 use super::carrier::Lent;
-use super::execution::{Cut, Execution, Next, Site};
+use super::execution::{Cut, Execution, Next, Site, Sort};
 use super::label::{self, Label};
+use super::locks::LockKind;
 use super::script::{Difference, Script};
-use super::session::{self, Files, Signals};
+use super::session::{self, Files, Part, Signals};
 use super::{channels, resources, stats, threads, time};
 use crate::dpor::Dpor;
 use crate::explore::{self as exploration, Budget, End, Estimate, Limits, Progress};
@@ -46,8 +47,8 @@ pub struct Job {
     pub max_executions: Option<u64>,
     /// At most so many events in one execution.
     pub max_events: usize,
-    /// One execution may take so long.
-    pub run_time: Duration,
+    /// When nobody can run, a thread outside gets so long to change that.
+    pub patience: Duration,
     /// The whole may take so long.
     pub total_time: Option<Duration>,
     /// End at the first failure?
@@ -288,6 +289,10 @@ struct Explorer<'a> {
     lent: &'a Lent,
     signals: &'a Arc<Signals>,
     active: Option<known_threads::ActiveThreads>,
+    /// How many threads outside there were when the exploration began.
+    threads_before: usize,
+    /// Has a thread outside the exploration changed what a worker waited for?
+    helped: Cell<bool>,
     outcome: Outcome,
     /// Is the strategy one that may run an ordering more than once?
     samples: bool,
@@ -297,16 +302,25 @@ struct Explorer<'a> {
     goes_on: bool,
 }
 
+/// So often it is looked whether a thread outside has done something.
+const GLANCE: Duration = Duration::from_millis(1);
+
+/// Within so long a thread outside that waits for an item takes one that is there.
+const GRACE: Duration = Duration::from_millis(50);
+
 /// So often the progress is told.
 const PROGRESS: Duration = Duration::from_millis(50);
 
 impl<'a> Explorer<'a> {
     fn new(job: &'a Job, lent: &'a Lent, signals: &'a Arc<Signals>) -> Self {
+        let active = known_threads::active();
         Explorer {
             job,
             lent,
             signals,
-            active: known_threads::active(),
+            threads_before: active.as_ref().map_or(0, |a| a.others(lent.identity())),
+            active,
+            helped: Cell::new(false),
             outcome: Outcome::default(),
             samples: false,
             orderings: FxHashSet::default(),
@@ -357,8 +371,9 @@ impl<'a> Explorer<'a> {
         let outcome = &mut self.outcome;
         let spent = began.elapsed().as_nanos() as u64;
         outcome.nanoseconds[2] = spent - outcome.nanoseconds[0] - outcome.nanoseconds[1];
-        outcome.exhaustive =
-            summary.exhaustive() && matches!(search, Search::Dpor(_)) && outcome.diverged.is_none();
+        // What a thread outside does is not ours to repeat.
+        let repeats = outcome.diverged.is_none() && !self.helped.get();
+        outcome.exhaustive = summary.exhaustive() && matches!(search, Search::Dpor(_)) && repeats;
         outcome.limit = match summary.end {
             End::Executions => Some("max_executions"),
             End::Time => Some("total_timeout"),
@@ -418,6 +433,7 @@ impl<'a> Explorer<'a> {
                     Cut::Branches => outcome.inconclusive = Some("max_branches"),
                     Cut::RunTime => outcome.inconclusive = Some("timeout_per_run"),
                     Cut::Stuck => outcome.inconclusive = Some("deadlock_timeout"),
+                    Cut::Outside => outcome.inconclusive = Some("outside"),
                     _ => outcome.limit = Some("total_timeout"),
                 }
                 self.goes_on = false;
@@ -506,6 +522,9 @@ impl<'a> Explorer<'a> {
             Ok(true) => Verdict::Holds,
             Ok(false) => Verdict::Fails(Violation::Invariant),
             Err(Raised) => match error::take() {
+                Some(exception) if error::is_abandoned(exception.borrow()) => {
+                    Verdict::Cut(Cut::Interrupted)
+                }
                 Some(exception) => Verdict::Fails(Violation::InvariantError(exception)),
                 None => Verdict::Fails(Violation::Invariant),
             },
@@ -521,22 +540,18 @@ impl<'a> Explorer<'a> {
         seats: &mut Seats,
     ) -> std::io::Result<()> {
         let mut lent = true;
-        let deadline = Instant::now() + self.job.run_time;
         let mut problem = Ok(());
-        let mut turns = 0u32;
         let mut hush = None;
         loop {
             session::poll_signals();
-            turns = turns.wrapping_add(1);
-            if turns % 64 == 0 && Instant::now() > deadline {
-                session::with(|execution| execution.cut.get_or_insert(Cut::RunTime).to_owned());
-            }
             let worker = match session::with(|execution| execution.next(strategy)) {
                 Next::Run(worker) => worker,
                 Next::Outside => {
-                    let caller = self.lent.identity();
-                    let threads = self.active.as_ref().is_some_and(|it| it.has_others(caller));
-                    channels::wait_for_outside(self.job.run_time, threads);
+                    channels::wait_for_outside(self.job.patience, self.threads() > 0);
+                    continue;
+                }
+                Next::Look => {
+                    self.look_outside();
                     continue;
                 }
                 Next::End => break,
@@ -582,6 +597,78 @@ impl<'a> Explorer<'a> {
             self.lent.switch_to();
         }
         problem
+    }
+
+    /// Nobody can run. A thread outside the exploration may have changed that, or may
+    /// be about to: it gets as long as it would have in reality, within limits.
+    fn look_outside(&self) {
+        let began = Instant::now();
+        let deadline = session::with(|execution| execution.patience());
+        let deadline = deadline.map(|seconds| Duration::from_secs_f64(seconds.max(0.0)));
+        let timed = deadline.is_some_and(|deadline| deadline <= self.job.patience);
+        loop {
+            let part = session::part_of_others();
+            if part == Part::Done {
+                self.helped.set(true);
+                return;
+            }
+            let due = part == Part::Due || self.helped.get() || self.has_new_threads();
+            let wait = match part {
+                _ if self.threads() == 0 => Duration::ZERO,
+                _ if due => deadline.unwrap_or(self.job.patience).min(self.job.patience),
+                Part::Open => self.job.patience.min(GRACE),
+                _ => Duration::ZERO,
+            };
+            if began.elapsed() >= wait {
+                if wait.is_zero() || timed || !due {
+                    session::with(|execution| execution.alone = true);
+                } else {
+                    self.tell_who_waits();
+                    session::with(|execution| execution.cut = Some(Cut::Outside));
+                }
+                return;
+            }
+            self.signals.in_worker.store(0, Relaxed);
+            let own = ThreadState::detach();
+            std::thread::sleep(GLANCE);
+            own.attach();
+            self.signals.in_worker.store(1, Relaxed);
+            session::poll_signals();
+            if session::with(|execution| execution.cut.is_some()) {
+                return;
+            }
+        }
+    }
+
+    /// How many threads there are that are neither workers nor the caller's.
+    fn threads(&self) -> usize {
+        self.active.as_ref().map_or(0, |active| active.others(self.lent.identity()))
+    }
+
+    fn has_new_threads(&self) -> bool {
+        self.threads() > self.threads_before
+    }
+
+    /// Notes a worker that waits, and where, for the report.
+    fn tell_who_waits(&self) {
+        let Some((worker, loc, resource)) = session::with(|execution| execution.waits().next())
+        else {
+            return;
+        };
+        let lock =
+            || session::with(|execution| Some(execution.locations.place(loc)?.object.clone()));
+        let owner = match resource.sort {
+            Sort::Lock(LockKind::Reentrant) => lock().map(|l| primitives::locks::owner(l.borrow())),
+            _ => None,
+        };
+        let place = ThreadState::current().on_os_stack(|| {
+            let place = known_threads::place_of(worker_identity(worker as usize + 1));
+            let owner = owner.and_then(known_threads::name_of);
+            let held = owner.map_or_else(String::new, |name| format!(", held by thread {name:?}"));
+            place.map(|place| place + &held)
+        });
+        self.signals.worker.store(worker.into(), Relaxed);
+        *self.signals.stuck_at.lock() = place;
     }
 
     fn start(&self, worker: Worker, state: &Owned, ends: &Ends) -> std::io::Result<Seat> {
@@ -769,8 +856,14 @@ fn run_thread(task: threads::Task, thread: ThreadState) {
     thread.reset();
 }
 
+/// Setup has raised.
 fn broken() -> Verdict {
-    Verdict::Broken(error::take().unwrap_or_else(Owned::none))
+    match error::take() {
+        Some(exception) if error::is_abandoned(exception.borrow()) => {
+            Verdict::Cut(Cut::Interrupted)
+        }
+        exception => Verdict::Broken(exception.unwrap_or_else(Owned::none)),
+    }
 }
 
 /// The workers that wait for good.

@@ -1,7 +1,7 @@
 //! Simple queues, as the scheduler sees them: a resource with a token for each
 //! item.
 
-use super::execution::Execution;
+use super::execution::{Execution, Sort};
 use super::session;
 use super::time::Wait;
 use crate::interp::error::Result;
@@ -10,9 +10,7 @@ use crate::interp::primitives::queues;
 use crate::trace::{Kind, Loc};
 
 fn locate(execution: &mut Execution, queue: Obj<'_>) -> Loc {
-    let loc = session::whole(execution, queue);
-    session::resource(execution, loc, || queues::len(queue));
-    loc
+    session::look_at(execution, Sort::Queue, queue)
 }
 
 /// Waits for an item. False: there is none (in time).

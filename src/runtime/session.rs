@@ -2,19 +2,19 @@
 //! workers run.
 
 use std::cell::{Cell, RefCell};
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use super::execution::{Accesses, Cut, Execution, Resource, Site, Turn};
+use super::execution::{Accesses, Cut, Execution, Resource, Site, Sort, Turn};
 use super::time::Wait;
 use crate::interp::code::{self, Code, Instruction};
 use crate::interp::error::{self, Raised, Result};
 use crate::interp::frame::Frame;
 use crate::interp::object::Obj;
+use crate::interp::primitives;
 use crate::interp::seat;
 use crate::interp::tracer;
 use crate::observe::instruction::observe;
@@ -370,16 +370,73 @@ pub fn whole(execution: &mut Execution, object: Obj<'_>) -> Loc {
     execution.locations.of(object, Field::Whole, None)
 }
 
+/// How many tokens a resource has in reality.
+fn real_tokens(sort: Sort, object: Obj<'_>) -> u32 {
+    match sort {
+        Sort::Lock(kind) => !primitives::locks::is_locked(kind, object) as u32,
+        Sort::Queue => primitives::queues::len(object),
+        Sort::Other => 0,
+    }
+}
+
 /// Makes a resource known when it is met for the first time, with the tokens that
 /// it has then.
 pub fn resource(execution: &mut Execution, loc: Loc, tokens: impl FnOnce() -> u32) {
-    if let Entry::Vacant(slot) = execution.resources.entry(loc) {
-        let tokens = tokens();
-        slot.insert(Resource { tokens, holder: None });
-        if tokens != 1 {
-            execution.trace.set_tokens(loc, tokens);
-        }
+    if !execution.resources.contains_key(&loc) {
+        execution.correct(loc, Sort::Other, tokens());
     }
+}
+
+/// The location of a lock or a queue, which is looked at: it may be new, or may have
+/// been changed by somebody who is not a worker.
+pub fn look_at(execution: &mut Execution, sort: Sort, object: Obj<'_>) -> Loc {
+    let loc = whole(execution, object);
+    execution.correct(loc, sort, real_tokens(sort, object));
+    loc
+}
+
+/// The part of somebody who is not a worker in that nobody can run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// He has just given what a worker waits for.
+    Done,
+    /// It is his turn: a worker has woken him, or waits for what no worker holds.
+    Due,
+    /// There is an item that he may take.
+    Open,
+    /// None.
+    None,
+}
+
+/// Looks at what the workers wait for, and what they have left to others.
+pub fn part_of_others() -> Part {
+    with(|execution| {
+        let real = |execution: &Execution, loc, sort| {
+            let place = execution.locations.place(loc);
+            place.map_or(0, |place| real_tokens(sort, place.object.borrow()))
+        };
+        let waits: SmallVec<[(Worker, Loc, Resource); 4]> =
+            execution.waits().filter(|(_, _, resource)| resource.sort != Sort::Other).collect();
+        for &(_, loc, resource) in &waits {
+            let tokens = real(execution, loc, resource.sort);
+            execution.correct(loc, resource.sort, tokens);
+            if tokens > 0 {
+                return Part::Done;
+            }
+        }
+        let queues = || execution.resources.iter().filter(|(_, r)| r.sort == Sort::Queue);
+        let unheld = |r: &Resource| matches!(r.sort, Sort::Lock(_)) && r.holder.is_none();
+        if execution.released_others
+            || waits.iter().any(|(_, _, resource)| unheld(resource))
+            || queues().any(|(loc, queue)| real(execution, *loc, Sort::Queue) < queue.tokens)
+        {
+            Part::Due
+        } else if queues().any(|(_, queue)| queue.tokens > 0) {
+            Part::Open
+        } else {
+            Part::None
+        }
+    })
 }
 
 /// The step that takes a token of the resource that `locate` finds. False: there
@@ -428,6 +485,11 @@ fn caller(what: &'static str) -> Site {
         innermost.get_or_insert(site);
     }
     innermost.unwrap_or(Site { code: u32::MAX, offset: 0, what })
+}
+
+/// Has the caller asked to end the exploration?
+pub fn is_interrupted() -> bool {
+    current().signals.borrow().asked() == Some(Cut::Interrupted)
 }
 
 /// Called at each turn and every so many events: has the caller asked to stop?

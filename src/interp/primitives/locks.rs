@@ -2,7 +2,7 @@
 
 use pyo3_ffi as ffi;
 
-use super::{Row, shown_identity};
+use super::{Row, shown_identity, wait_in_slices};
 use crate::hook;
 use crate::interp::code::list_items;
 use crate::interp::error::{self, Result};
@@ -70,9 +70,7 @@ fn acquire(kind: LockKind, lock: Obj<'_>, arguments: &Arguments<'_>) -> Result<O
     let blocking = arguments.truth(0, "blocking", true)?;
     let timeout = arguments.seconds(1, "timeout")?.unwrap_or(-1.0);
     if session::running().is_none() {
-        let (blocking, timeout) = (Owned::from_bool(blocking), Owned::from_float(timeout)?);
-        let original = || acquire_hook(kind).call(lock, &[blocking.borrow(), timeout.borrow()]);
-        return as_owner_of(kind, lock, original);
+        return acquire_for_caller(kind, lock, blocking, timeout);
     }
     if !blocking && timeout != -1.0 {
         return Err(error::value_error("can't specify a timeout for a non-blocking call"));
@@ -86,6 +84,28 @@ fn acquire(kind: LockKind, lock: Obj<'_>, arguments: &Arguments<'_>) -> Result<O
         return Ok(Owned::from_bool(got));
     }
     locks::acquire(kind, lock, blocking, timeout).map(Owned::from_bool)
+}
+
+/// `lock.acquire(blocking, timeout)` in setup or invariant.
+fn acquire_for_caller(
+    kind: LockKind,
+    lock: Obj<'_>,
+    blocking: bool,
+    timeout: f64,
+) -> Result<Owned> {
+    let original = |timeout: f64| {
+        let (blocking, timeout) = (Owned::from_bool(blocking), Owned::from_float(timeout)?);
+        as_owner_of(kind, lock, || {
+            acquire_hook(kind).call(lock, &[blocking.borrow(), timeout.borrow()])
+        })
+    };
+    if !blocking || timeout < 0.0 && timeout != -1.0 {
+        return original(timeout);
+    }
+    let got = wait_in_slices((timeout >= 0.0).then_some(timeout), |slice| {
+        Ok(is_true(original(slice)?.borrow())?.then_some(()))
+    })?;
+    Ok(Owned::from_bool(got.is_some()))
 }
 
 fn release(kind: LockKind, lock: Obj<'_>) -> Result<Owned> {
@@ -152,6 +172,11 @@ pub fn is_locked(kind: LockKind, lock: Obj<'_>) -> bool {
         }
         LockKind::Reentrant => owner_word(lock) != 0,
     }
+}
+
+/// The identity of the thread that holds this re-entrant lock, or 0.
+pub fn owner(lock: Obj<'_>) -> usize {
+    owner_word(lock)
 }
 
 /// Does the code that runs now hold this re-entrant lock?

@@ -50,6 +50,31 @@ pub fn stand_for(identity: usize) {
     STANDS_FOR.set(identity);
 }
 
+/// Setup and invariant wait on the carrier, which no signal reaches: they wait in
+/// slices of so many seconds, and look whether the exploration has been ended.
+const SLICE: f64 = 0.05;
+
+/// Waits, at most so many seconds (for ever, if `None`), for what `wait` gives; it is
+/// told how long to wait.
+fn wait_in_slices<T>(
+    seconds: Option<f64>,
+    mut wait: impl FnMut(f64) -> Result<Option<T>>,
+) -> Result<Option<T>> {
+    let began = std::time::Instant::now();
+    loop {
+        let left = seconds.map_or(f64::MAX, |seconds| seconds - began.elapsed().as_secs_f64());
+        let given = wait(left.clamp(0.0, SLICE))?;
+        if given.is_some() || left <= SLICE {
+            return Ok(given);
+        }
+        if session::is_interrupted() {
+            // Clean-up is not to be disturbed by the same exception once more.
+            error::withdraw_from_thread(ThreadState::current().identity());
+            return Err(error::abandoned());
+        }
+    }
+}
+
 /// The identity that code on this OS thread shall see, where it is not the real one.
 pub fn shown_identity() -> Option<usize> {
     if session::running().is_some() {
@@ -64,18 +89,10 @@ pub fn shown_identity() -> Option<usize> {
 /// Finds the primitives that this version has. Idempotent.
 pub fn find() -> Result<()> {
     for (module, class, functions) in table() {
-        let Ok(mut owner) = import(module) else {
-            drop(error::take());
-            continue;
-        };
+        let Some(mut owner) = error::if_any(import(module))? else { continue };
         if !class.is_empty() {
-            match attribute(owner.borrow(), class) {
-                Ok(found) => owner = found,
-                Err(_) => {
-                    drop(error::take());
-                    continue;
-                }
-            }
+            let Some(found) = error::if_any(attribute(owner.borrow(), class))? else { continue };
+            owner = found;
         }
         for (name, hook) in *functions {
             hook.find(owner.borrow(), name)?;

@@ -2,7 +2,7 @@
 
 use pyo3_ffi as ffi;
 
-use super::Row;
+use super::{Row, wait_in_slices};
 use crate::hook;
 use crate::interp::code::{attribute, import};
 use crate::interp::error::{self, Raised, Result};
@@ -16,7 +16,7 @@ hook!(GET => |hook, queue, arguments| match session::running() {
         let block = arguments.truth(0, "block", true)?;
         get(queue, block, arguments.seconds(1, "timeout")?)
     }
-    None => hook.pass_on(queue, arguments),
+    None => get_for_caller(hook, queue, arguments),
 });
 hook!(GET_NOWAIT => |hook, queue, arguments| match session::running() {
     Some(_) => get(queue, false, None),
@@ -49,6 +49,26 @@ fn get(queue: Obj<'_>, block: bool, timeout: Option<f64>) -> Result<Owned> {
         return get_now(queue);
     }
     Err(empty())
+}
+
+/// `queue.get(block, timeout)` in setup or invariant.
+fn get_for_caller(hook: &Hook, queue: Obj<'_>, arguments: &Arguments<'_>) -> Result<Owned> {
+    let timeout = arguments.seconds(1, "timeout")?;
+    if !arguments.truth(0, "block", true)? || timeout.is_some_and(|timeout| timeout < 0.0) {
+        return hook.pass_on(queue, arguments);
+    }
+    let item = wait_in_slices(timeout, |slice| {
+        let (block, slice) = (Owned::from_bool(true), Owned::from_float(slice)?);
+        match hook.call(queue, &[block.borrow(), slice.borrow()]) {
+            Ok(item) => Ok(Some(item)),
+            Err(Raised) if len(queue) == 0 => {
+                drop(error::take());
+                Ok(None)
+            }
+            Err(Raised) => Err(Raised),
+        }
+    })?;
+    item.ok_or_else(empty)
 }
 
 /// Takes an item that is there.

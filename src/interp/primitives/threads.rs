@@ -3,7 +3,7 @@
 
 use pyo3_ffi as ffi;
 
-use super::{Row, shown_identity};
+use super::{Row, shown_identity, wait_in_slices};
 use crate::hook;
 use crate::interp::call::call;
 use crate::interp::code::{attribute, import, list_items};
@@ -104,7 +104,15 @@ fn join(hook: &Hook, handle: Obj<'_>, arguments: &Arguments<'_>) -> Result<Owned
             threads::join(worker, handle, timeout)?;
             Ok(Owned::none())
         }
-        None => hook.pass_on(handle, arguments),
+        // In setup or invariant.
+        None => {
+            let timeout = arguments.seconds(0, "timeout")?.filter(|timeout| *timeout >= 0.0);
+            wait_in_slices(timeout, |slice| {
+                hook.call(handle, &[Owned::from_float(slice)?.borrow()])?;
+                Ok(is_true(HANDLE_IS_DONE.call(handle, &[])?.borrow())?.then_some(()))
+            })?;
+            Ok(Owned::none())
+        }
     }
 }
 

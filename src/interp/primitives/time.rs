@@ -3,7 +3,7 @@
 
 use pyo3_ffi as ffi;
 
-use super::Row;
+use super::{Row, SLICE, wait_in_slices};
 use crate::hook;
 use crate::interp::error::{self, Result};
 use crate::interp::object::{Obj, Owned};
@@ -47,7 +47,14 @@ fn sleep(hook: &Hook, module: Obj<'_>, arguments: &Arguments<'_>) -> Result<Owne
         return hook.pass_on(module, arguments);
     };
     if session::running().is_none() {
-        return hook.call(module, &[argument]);
+        let duration = seconds(argument)?;
+        if duration.is_nan() || duration < SLICE {
+            return hook.call(module, &[argument]);
+        }
+        wait_in_slices(Some(duration), |slice| {
+            hook.call(module, &[Owned::from_float(slice)?.borrow()]).map(|_| None::<()>)
+        })?;
+        return Ok(Owned::none());
     }
     let duration = seconds(argument)?;
     if duration.is_nan() || duration < 0.0 {
