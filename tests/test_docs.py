@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 EXAMPLE = ROOT / "examples" / "counter.py"
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
 def blocks(language: str) -> list[str]:
@@ -27,6 +32,64 @@ def test_readme_shows_what_the_example_prints() -> None:
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert run.stderr == ""
     assert run.stdout == blocks("text")[0]
+
+
+PAGES = sorted(path for path in (ROOT / "docs").glob("*.md"))
+
+
+def python_of(text: str) -> str:
+    """The Python blocks of a page as one file, each line where it stands in the page."""
+    inside, lines = False, []
+    for line in text.splitlines():
+        if line.startswith("```"):
+            inside = line == "```python"
+            line = ""
+        lines.append(line if inside else "")
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.name)
+def test_the_code_of_every_page_runs(page: Path, tmp_path: Path) -> None:
+    text = python_of(page.read_text())
+    (tmp_path / "test_page.py").write_text(text)
+    # Under pytest, so that what a page shows as a test is one.
+    options = ["-q", "-p", "no:cacheprovider", "-p", "frontrun.pytest_plugin", "-W", "error"]
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, "test_page.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    no_tests = 5
+    expected = 0 if "\ndef test_" in text else no_tests
+    assert run.returncode == expected, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_every_example_runs(example: Path) -> None:
+    command = [sys.executable, example.relative_to(ROOT)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    assert run.stderr == ""
+    assert run.stdout
+
+
+def test_the_reference_is_up_to_date() -> None:
+    tool = runpy.run_path(str(ROOT / "tools" / "reference"))
+    assert (ROOT / "docs" / "reference.md").read_text() == tool["page"]()
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    linked = set(re.findall(r"\]\(docs/([^)#]+)\)", README))
+    assert linked == {page.name for page in PAGES}
 
 
 def test_every_dependency_has_its_reason() -> None:
