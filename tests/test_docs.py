@@ -76,9 +76,11 @@ def test_every_example_runs(example: Path) -> None:
     assert run.stdout
 
 
-def test_the_reference_is_up_to_date() -> None:
+def test_the_reference_has_everything_that_is_public() -> None:
+    headings = re.compile("^#+ .*$", re.MULTILINE)
     tool = runpy.run_path(str(ROOT / "tools" / "reference"))
-    assert (ROOT / "docs" / "reference.md").read_text() == tool["page"]()
+    page = (ROOT / "docs" / "reference.md").read_text()
+    assert headings.findall(page) == headings.findall(tool["page"]())
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.name)

@@ -273,6 +273,10 @@ RACY = """
 """
 
 
+def with_path(suite):
+    return os.pathsep.join([str(suite.path), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
 def test_failures_are_reported_in_a_directory(suite):
     reports = suite.path / "out" / "reports"
     status, output = suite.run(RACY, f"--frontrun-report={reports}")
@@ -284,6 +288,16 @@ def test_failures_are_reported_in_a_directory(suite):
     assert texts == {f"{name}.txt" for name in names}
     assert all("Lost update" in path.read_text() for path in reports.glob("*.txt"))
     assert len(list(reports.glob("*.json"))) == 4
+    assert all("<html" in path.read_text() for path in reports.glob("*.html"))
+    assert len(list(reports.glob("*.html"))) == 4
+
+
+def test_failures_are_reported_without_pages_where_jinja2_is_missing(suite):
+    (suite.path / "jinja2.py").write_text("raise ImportError('no jinja2')")
+    status, output = suite.run(RACY, f"--frontrun-report={suite.path}", PYTHONPATH=with_path(suite))
+    assert status == 1
+    assert "ImportError" not in output
+    assert sorted({path.suffix for path in suite.path.glob("*test_racy*")}) == [".json", ".txt"]
 
 
 def test_no_report_is_written_without_a_failure(suite):

@@ -338,7 +338,7 @@ def _run(
     """What the native core tells, and where a worker was stuck."""
     native: dict[str, Any] = {f.name: getattr(options, f.name) for f in fields(options)}
     native["strategy"] = strategy
-    native["carrier"] = options.carrier or _default_carrier()
+    native["carrier"] = options.carrier or default_carrier()
     native["excluded"] = library_directories()
     native["trace_packages"] = list(options.trace_packages)
     if isinstance(options, SampleOptions):
@@ -350,7 +350,8 @@ def _run(
     return told, place and f"worker {stuck} at {place}"
 
 
-def _default_carrier() -> str:
+def default_carrier() -> str:
+    """What runs the workers where no option says so."""
     carrier = os.environ.get("FRONTRUN_CARRIER") or "fibers"
     if carrier not in CARRIERS:
         raise ValueError(f"FRONTRUN_CARRIER must be 'fibers' or 'threads', not {carrier!r}")

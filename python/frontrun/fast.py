@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 from frontrun import _native
-from frontrun._exploration import library_directories
+from frontrun._exploration import default_carrier, library_directories
 from frontrun._native import gettrace, settrace
 from frontrun.bytecode import explore_interleavings
 from frontrun.dpor import explore_dpor
@@ -216,7 +216,8 @@ class Backend:
     free_threaded: bool
     """Is it a build that can do without the GIL?"""
     carrier: str
-    """What runs the workers by default: ``"fibers"`` on one thread of the system."""
+    """What runs the workers by default: ``"fibers"`` on one thread of the system, or ``"threads"``
+    where the environment variable ``FRONTRUN_CARRIER`` says so."""
     intercepted: tuple[str, ...]
     """The functions that are intercepted while workers run, by dotted name."""
 
@@ -228,7 +229,7 @@ def backend() -> Backend:
         name=told["name"],
         python=".".join(map(str, sys.version_info[:3])),
         free_threaded=bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
-        carrier="fibers",
+        carrier=default_carrier(),
         intercepted=tuple(told["intercepted"]),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Generator, Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +50,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--frontrun-report",
         metavar="DIR",
         type=Path,
-        help="write what is known of each failure there: text, and JSON to replay it from",
+        help="write each failure there: as text, as a page (extra html), as JSON to replay it from",
     )
     group.addoption(
         "--frontrun-replay",
@@ -157,6 +157,8 @@ class _Test:
         directory.mkdir(parents=True, exist_ok=True)
         Path(f"{path}.txt").write_text(f"{result.explanation}\n", encoding="utf-8")
         result.save(f"{path}.json")
+        with suppress(ImportError):  # without the extra `html`
+            result.to_html(f"{path}.html")
 
 
 def _at_default(options: Options, wanted: Mapping[str, Any]) -> dict[str, Any]:
