@@ -1,6 +1,7 @@
 """Schedules of await points: by hand, at random, by Hypothesis, in any event loop."""
 
 import asyncio
+import itertools
 import subprocess
 import sys
 import textwrap
@@ -264,7 +265,24 @@ def test_random_schedules_find_a_lost_update_and_replay_it():
     assert asyncio.run(run_with_schedule(result.counterexample, Counter, BOTH)).value == 1
     assert "The invariant does not hold" in result.explanation
     assert result.explanation.count("await await_point()") == 2
+    assert (result.reproduction_attempts, result.reproduction_successes) == (10, 10)
     assert "test_async_bytecode.py" in result.explanation
+
+
+def test_a_counterexample_has_few_switches():
+    class Steps(Counter):
+        async def increment(self):
+            for _ in range(8):
+                await await_point()
+            await super().increment()
+
+    result = explore(Steps, [Steps.increment] * 3, lambda steps: steps.value == 3, seed=1)
+    switches = sum(a != b for a, b in itertools.pairwise(result.counterexample))
+    assert switches <= 4
+    assert (
+        asyncio.run(run_with_schedule(result.counterexample, Steps, [Steps.increment] * 3)).value
+        < 3
+    )
 
 
 def test_random_schedules_pass_what_is_right():

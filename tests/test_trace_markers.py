@@ -395,6 +395,18 @@ def test_arguments_for_an_unknown_worker_are_refused():
         frontrun(steps("a read"), {"a": Counter().increment}, {"b": (1,)})
 
 
+@pytest.mark.parametrize(
+    ("schedule", "text"),
+    [
+        ([Step("a", "read")], "schedule must be a Schedule, not"),
+        (Schedule([("a", "read")]), r"schedule\.steps\[0\] must be a Step, not \('a', 'read'\)"),
+    ],
+)
+def test_what_is_no_schedule_is_refused(schedule, text):
+    with pytest.raises(TypeError, match=text):
+        frontrun(schedule, {"a": Counter().increment})
+
+
 def test_timeouts_must_be_positive():
     with pytest.raises(ValueError, match="deadlock_timeout must be more than 0"):
         TraceExecutor(LOST, deadlock_timeout=0)
@@ -869,6 +881,7 @@ def test_a_marker_can_be_in_several_functions():
     "name, encode",
     {
         "crlf": lambda text: text.replace("\n", "\r\n").encode(),
+        "cr": lambda text: text.replace("\n", "\r").encode(),
         "bom": lambda text: b"\xef\xbb\xbf" + text.encode(),
         "latin": lambda text: b"# coding: latin-1\n" + text.encode("latin-1"),
         "utf": lambda text: text.encode(),

@@ -169,7 +169,8 @@ def markers_of(filename: str, module_globals: dict[str, Any] | None = None) -> M
 def _markers_of_file(filename: str, _changed: int, _size: int) -> Markers:
     try:
         with open(filename, "rb") as file:
-            source = file.read()
+            # The compiler ends lines here, too, and `tokenize` does not.
+            source = re.sub(rb"\r\n?", b"\n", file.read())
     except OSError:
         return NO_MARKERS
     return _scan_text(source, filename, encoded=True)

@@ -153,6 +153,11 @@ class ThreadCoordinator:
             raise ValueError(
                 f"deadlock_timeout must be more than 0 seconds, not {deadlock_timeout}"
             )
+        if not isinstance(schedule, Schedule):
+            raise TypeError(f"schedule must be a Schedule, not {schedule!r}")
+        for index, step in enumerate(schedule.steps):
+            if not isinstance(step, Step):
+                raise TypeError(f"schedule.steps[{index}] must be a Step, not {step!r}")
         self.schedule = schedule
         self.deadlock_timeout = deadlock_timeout
         self.current_step = 0

@@ -9,17 +9,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import itertools
 import linecache
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from frontrun import _native
 from frontrun._exploration import RandomOptions, check_schedule
 from frontrun._hypothesis import fair_schedules
-from frontrun._trace_format import show_place
+from frontrun._trace_format import found_after, paragraphs, reproduction, show_place
 from frontrun.async_scheduler import InterleavedLoop
 from frontrun.common import InterleavingResult
 
@@ -271,8 +273,9 @@ async def explore_interleavings(
         deadlock_timeout: Seconds that one pause may take.
 
     Returns:
-        What was found; `run_with_schedule` repeats its counterexample. A deadlock and an
-        exception of a task are failures.
+        What was found; `run_with_schedule` repeats its counterexample, which has as few switches
+        between tasks as were found to fail, in at most a hundred further executions. A deadlock
+        and an exception of a task are failures.
 
     Raises:
         TypeError, ValueError: for a bad argument, before anything runs.
@@ -292,46 +295,137 @@ async def explore_interleavings(
             raise TypeError(f"{name} must be an ordinary function, not {function!r}")
     result = InterleavingResult(property_holds=True, seed=options.seed)
     orderings: set[tuple[int, ...]] = set()
+
+    async def run(schedule: Sequence[int]) -> _Execution:
+        return await _execute(schedule, setup, tasks, invariant, timeout_per_run, deadlock_timeout)
+
     assert options.seed is not None
     for attempt in range(max_attempts):
         schedule = _native.random_schedule(options.seed, attempt, len(tasks), max_ops)
-        scheduler = AwaitScheduler(schedule, len(tasks), deadlock_timeout=deadlock_timeout)
-        state = setup()
-        try:
-            args = [(state,)] * len(tasks)
-            await AsyncBytecodeShuffler(scheduler).run(tasks, args, timeout=timeout_per_run)
-            failure = _judge(invariant, state)
-        except Exception as error:
-            if scheduler.timed_out:
-                result.property_holds = None
-                result.inconclusive_reason = f"timeout_per_run={timeout_per_run}: {error}"
-                break
-            failure = f"A task raised {type(error).__name__}: {error}"
-            if scheduler.deadlocked:
-                failure = str(error)
-            else:
-                result.exception = error
+        execution = await run(schedule)
+        if execution.timed_out is not None:
+            result.property_holds = None
+            result.inconclusive_reason = f"timeout_per_run={timeout_per_run}: {execution.timed_out}"
+            break
         result.num_explored += 1
-        orderings.add(tuple(scheduler.taken))
-        if failure:
-            result.property_holds = False
-            result.counterexample = scheduler.taken
-            what = "Deadlock" if scheduler.deadlocked else "Race condition"
-            result.explanation = (
-                f"{what} found after {result.num_explored} interleavings.\n\n{failure}\n\n"
-                f"Where tasks went on, in order:\n\n{scheduler.story()}"
-            )
+        orderings.add(tuple(execution.schedule))
+        if execution.failure:
+            await _tell(result, execution, run)
             break
     result.unique_interleavings = len(orderings)
     return result
 
 
-def _judge(invariant: Callable[[State], object], state: State) -> str:
-    """What is wrong with a final state; empty when nothing is."""
+@dataclass
+class _Execution:
+    """What came of one execution."""
+
+    schedule: list[int]
+    """The task of each step that was taken."""
+    failure: str
+    """What was wrong, in words; empty when nothing was."""
+    kind: str
+    """``"deadlock"``, ``"exception"`` or ``"invariant"``."""
+    story: str
+    exception: BaseException | None = None
+    timed_out: BaseException | None = None
+
+
+async def _execute(
+    schedule: Sequence[int],
+    setup: Callable[[], State],
+    tasks: Sequence[Callable[[State], Awaitable[object]]],
+    invariant: Callable[[State], object],
+    timeout: float,
+    deadlock_timeout: float,
+) -> _Execution:
+    scheduler = AwaitScheduler(schedule, len(tasks), deadlock_timeout=deadlock_timeout)
+    state = setup()
+    execution = _Execution(scheduler.taken, "", "invariant", "")
     try:
-        return "" if invariant(state) else "The invariant does not hold in the final state."
+        await AsyncBytecodeShuffler(scheduler).run(tasks, [(state,)] * len(tasks), timeout=timeout)
     except Exception as error:
-        return f"The invariant raised {type(error).__name__}: {error}"
+        if scheduler.timed_out:
+            execution.timed_out = error
+        elif scheduler.deadlocked:
+            execution.failure, execution.kind = str(error), "deadlock"
+        else:
+            execution.failure = f"A task raised {type(error).__name__}: {error}"
+            execution.kind, execution.exception = "exception", error
+    else:
+        try:
+            if not invariant(state):
+                execution.failure = "The invariant does not hold in the final state."
+        except Exception as error:
+            execution.failure = f"The invariant raised {type(error).__name__}: {error}"
+    execution.story = scheduler.story()
+    return execution
+
+
+_REPRODUCTIONS = 10
+# Executions that simplifying a counterexample may take.
+_MOST_SIMPLIFICATIONS = 100
+
+
+async def _tell(
+    result: InterleavingResult,
+    execution: _Execution,
+    run: Callable[[Sequence[int]], Awaitable[_Execution]],
+) -> None:
+    """Simplify, replay and explain a failure."""
+    execution = await _simplified(execution, run)
+    again = [await run(execution.schedule) for _ in range(_REPRODUCTIONS)]
+    result.property_holds = False
+    result.counterexample = execution.schedule
+    result.exception = execution.exception
+    result.reproduction_attempts = len(again)
+    result.reproduction_successes = sum(
+        each.kind == execution.kind for each in again if each.failure
+    )
+    what = "Deadlock" if execution.kind == "deadlock" else "Race condition"
+    result.explanation = paragraphs(
+        [
+            found_after(what, result.num_explored, result.num_explored),
+            execution.failure,
+            f"Where tasks went on, in order:\n\n{execution.story}",
+            reproduction(result.reproduction_attempts, result.reproduction_successes),
+        ]
+    )
+
+
+async def _simplified(
+    execution: _Execution, run: Callable[[Sequence[int]], Awaitable[_Execution]]
+) -> _Execution:
+    """The same failure with fewer switches between tasks, as far as that is found."""
+    left = _MOST_SIMPLIFICATIONS
+    improved = True
+    while improved:
+        improved = False
+        for candidate in _with_fewer_switches(execution.schedule):
+            if left == 0:
+                break
+            left -= 1
+            attempt = await run(candidate)
+            same = bool(attempt.failure) and attempt.kind == execution.kind
+            if same and _switches(attempt.schedule) < _switches(execution.schedule):
+                execution, improved = attempt, True
+                break
+    return execution
+
+
+def _switches(schedule: Sequence[int]) -> int:
+    return sum(a != b for a, b in itertools.pairwise(schedule))
+
+
+def _with_fewer_switches(schedule: Sequence[int]) -> Iterator[list[int]]:
+    """Schedules in which a run of one task is moved to an earlier run of that task."""
+    runs = [list(run) for _, run in itertools.groupby(schedule)]
+    for later in range(2, len(runs)):
+        for earlier in range(later - 1):
+            if runs[earlier][0] == runs[later][0]:
+                rest = runs[:later] + runs[later + 1 :]
+                rest[earlier] = rest[earlier] + runs[later]
+                yield list(itertools.chain(*rest))
 
 
 def schedule_strategy(num_tasks: int, max_ops: int = 100) -> SearchStrategy[list[int]]:
