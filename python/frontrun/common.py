@@ -252,6 +252,11 @@ class InterleavingResult:
         return Story.of(self._failure, self.explanation or "", facts)
 
     def _recorded(self) -> Recording:
+        if self._recording is None and self.counterexample is not None:
+            raise ValueError(
+                "this counterexample is a schedule and no recording: "
+                "run_with_schedule of the module that found it runs it again"
+            )
         if self._recording is None:
             raise ValueError("there is no counterexample: the exploration found no failure")
         return self._recording
