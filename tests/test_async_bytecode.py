@@ -2,9 +2,11 @@
 
 import asyncio
 import itertools
+import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import pytest
@@ -183,6 +185,38 @@ def test_a_wait_that_a_timer_ends_is_no_deadlock():
                 await asyncio.Event().wait()
 
     run([0], gives_up)
+
+
+def test_a_wait_that_another_task_or_thread_ends_is_no_deadlock():
+    async def woken_by_task():
+        event = asyncio.Event()
+        reader, writer = socket.socketpair()
+
+        async def helper():
+            loop = asyncio.get_running_loop()
+            reader.setblocking(False)
+            await loop.sock_recv(reader, 1)
+            event.set()
+
+        task = asyncio.create_task(helper())
+        thread = threading.Thread(target=lambda: (time.sleep(0.1), writer.send(b"x")))
+        thread.start()
+        await event.wait()
+        await task
+        thread.join()
+        reader.close()
+        writer.close()
+
+    async def woken_by_thread():
+        event = asyncio.Event()
+        wake = asyncio.get_running_loop().call_soon_threadsafe
+        thread = threading.Thread(target=lambda: (time.sleep(0.1), wake(event.set)))
+        thread.start()
+        await event.wait()
+        thread.join()
+
+    run([], woken_by_task)
+    run([], woken_by_thread)
 
 
 def test_a_task_that_takes_too_long_is_told():

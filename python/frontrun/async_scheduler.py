@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Any
 
@@ -19,8 +20,9 @@ class InterleavedLoop:
 
     Args:
         deadlock_timeout: Seconds that one pause may take. A deadlock is recognised at once:
-            when every unfinished task is paused and none may proceed, or waits for a lock,
-            condition, event, semaphore or queue of asyncio and nobody is left to wake it.
+            when every unfinished task is paused and none may proceed, or every one waits for a
+            lock, condition, event, semaphore or queue of asyncio and there is no timer, further
+            task or further thread that could wake one.
     """
 
     def __init__(self, *, deadlock_timeout: float = 5.0) -> None:
@@ -36,6 +38,8 @@ class InterleavedLoop:
         self._error: BaseException | None = None
         self._unfinished: set[Hashable] = set()
         self._tasks: list[asyncio.Task[None]] = []
+        # Threads that will not wake a task.
+        self._uninvolved: set[threading.Thread] = set()
         # Who is paused: the markers, and what wakes them, in the order of arrival.
         self._paused: dict[Hashable, tuple[Any, asyncio.Future[None]]] = {}
 
@@ -129,6 +133,8 @@ class InterleavedLoop:
         self._error = None
         self.deadlocked = self.timed_out = False
         self._paused.clear()
+        daemons = (thread for thread in threading.enumerate() if thread.daemon)
+        self._uninvolved = {threading.current_thread(), *daemons}
         self._unfinished = set(funcs)
         self._tasks = [asyncio.create_task(self._run(key, func)) for key, func in funcs.items()]
         try:
@@ -180,11 +186,17 @@ class InterleavedLoop:
             self._handle_timeout(stopped[0], self._paused[stopped[0]][0])
 
     def _look_for_deadlock(self, *, has_limit: bool) -> None:
-        """Recognise that all wait for what only they could do."""
+        """Recognise that all wait for what only they could do.
+
+        Nobody else must be there who might wake them: a timer, another task or thread. Those
+        who are paused may be about to go on.
+        """
         waiting = [task for task in self._tasks if not task.done()]
-        if self._error is not None or not all(map(_waits_for_task, waiting)):
+        if self._error is not None or self._paused or not all(map(_waits_for_task, waiting)):
             return
-        if waiting and _timers() <= has_limit + len(self._paused):
+        others = asyncio.all_tasks() - {*waiting, asyncio.current_task()}
+        threads = set(threading.enumerate()) - self._uninvolved
+        if waiting and not others and not threads and _timers() <= has_limit:
             self.deadlocked = True
             self._report_error(
                 TimeoutError(f"Deadlock: every task waits for another one. {self._standing()}")
@@ -200,12 +212,12 @@ class InterleavedLoop:
 
 # How often the tasks are looked at (s).
 _GLANCE = 0.02
-# Where a coroutine of asyncio waits for what only another task does, or a pause of ours.
-_PRIMITIVES = (asyncio.locks.__file__, asyncio.queues.__file__, __file__)
+# Where a coroutine of asyncio waits for what only another task does.
+_PRIMITIVES = (asyncio.locks.__file__, asyncio.queues.__file__)
 
 
 def _waits_for_task(task: asyncio.Task[None]) -> bool:
-    """Is it stopped in a primitive of asyncio, or paused?"""
+    """Is it stopped in a primitive of asyncio?"""
     waiter = getattr(task, "_fut_waiter", None)
     if waiter is None or waiter.done():
         return False
