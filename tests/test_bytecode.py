@@ -1,6 +1,7 @@
 """Schedules of bytecode instructions: by hand, at random, and by Hypothesis."""
 
 import dis
+import inspect
 import itertools
 import queue
 import subprocess
@@ -604,6 +605,50 @@ def test_a_worker_can_ask_for_an_entry_without_an_instruction():
 def test_a_scheduler_refuses_bad_arguments(arguments, text):
     with pytest.raises(ValueError, match=text):
         OpcodeScheduler([0], **arguments)
+
+
+def test_signatures_are_those_of_the_older_library():
+    def parameters(function):
+        return {
+            name: each.default
+            for name, each in inspect.signature(function).parameters.items()
+            if each.kind is not each.KEYWORD_ONLY
+        }
+
+    needed = inspect.Parameter.empty
+    assert parameters(explore_interleavings) == {
+        "setup": needed,
+        "threads": needed,
+        "invariant": needed,
+        "max_attempts": 200,
+        "max_ops": 300,
+        "timeout_per_run": 5.0,
+        "seed": None,
+        "debug": False,
+        "detect_io": True,
+        "deadlock_timeout": 5.0,
+        "reproduce_on_failure": 10,
+        "total_timeout": None,
+    }
+    assert parameters(run_with_schedule) == {
+        "schedule": needed,
+        "setup": needed,
+        "threads": needed,
+        "timeout": 5.0,
+        "debug": False,
+        "detect_io": True,
+        "deadlock_timeout": 5.0,
+    }
+    assert parameters(schedule_strategy) == {"num_threads": needed, "max_ops": 300}
+    assert parameters(controlled_interleaving) == {"schedule": needed, "num_threads": 2}
+    assert parameters(BytecodeShuffler) == {"scheduler": needed, "detect_io": True}
+    assert parameters(OpcodeScheduler) == {"schedule": needed, "num_threads": needed}
+    assert list(parameters(BytecodeShuffler.run).items())[1:] == [
+        ("funcs", needed),
+        ("args", None),
+        ("kwargs", None),
+        ("timeout", 10.0),
+    ]
 
 
 # Hypothesis
