@@ -160,6 +160,8 @@ pub struct Trace {
     traits: Vec<(Loc, Trait)>,
     /// Workers blocked for good at the end.
     pub pending: Vec<Pending>,
+    /// It ended where the plan named a worker that waited for something unseen.
+    pub stalled: bool,
 }
 
 impl Trace {
@@ -175,6 +177,7 @@ impl Trace {
         self.tokens.clear();
         self.traits.clear();
         self.pending.clear();
+        self.stalled = false;
     }
 
     /// Appends an event of `worker` with these accesses.

@@ -39,3 +39,25 @@ fn an_execution_that_ends_early_is_named() {
     let divergence = dpor.divergence().expect("it ended early");
     assert_eq!((divergence.index, divergence.found_site), (1, None));
 }
+
+#[test]
+fn a_plan_is_dropped_whose_worker_waits_for_something_unseen() {
+    let program = counter(2, 1);
+    let mut dpor = Dpor::new();
+    let mut trace = Trace::new();
+    let mut executed = 0;
+    while let Some(plan) = dpor.next_plan(Some(&trace).filter(|_| executed > 0)).cloned() {
+        trace.clear();
+        if executed == 1 {
+            let short = Program::new(vec![vec![Op::Read(0, at(0))]]);
+            Runner::new(&short, 1).run(&Default::default(), &mut trace);
+            trace.stalled = true;
+        } else {
+            Runner::new(&program, 1).run(&plan, &mut trace);
+        }
+        executed += 1;
+    }
+    assert_eq!(dpor.divergence(), None);
+    assert_eq!(dpor.stats().stalled, 1);
+    assert!(executed > 2, "other plans are still executed");
+}

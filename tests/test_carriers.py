@@ -1,7 +1,12 @@
 """Workers run on fibers or on OS threads, and a program cannot tell which, unless it asks."""
 
+import contextlib
+import ctypes
+import io
+import os
 import sqlite3
 import threading
+import time
 
 import pytest
 
@@ -9,6 +14,13 @@ import frontrun
 from frontrun.dpor import explore_dpor
 
 CARRIERS = ["fibers", "threads"]
+
+
+def untraced(source):
+    """A function that no scheduling point lies in, made from its source."""
+    names = {}
+    exec(compile(source, threading.__file__, "exec"), names)
+    return names["function"]
 
 
 class Account:
@@ -103,16 +115,12 @@ def test_one_worker_runs_at_a_time(carrier):
             enter(state)
             state.shared += 1
 
-    # Nobody switches inside of code that is not traced: an overlap would be ours.
-    source = """def enter(state):
+    enter = untraced("""def function(state):
     state.inside += 1
     for _ in range(200):
         state.worst = max(state.worst, state.inside)
     state.inside -= 1
-"""
-    names = {}
-    exec(compile(source, threading.__file__, "exec"), names)
-    enter = names["enter"]
+""")
     result = explore_dpor(
         State, [work] * 3, lambda s: s.worst == 1, max_executions=300, carrier=carrier
     )
@@ -134,3 +142,162 @@ def test_an_unknown_carrier_is_named_before_anything_runs(monkeypatch):
     monkeypatch.setenv("FRONTRUN_CARRIER", "goroutines")
     with pytest.raises(ValueError, match="FRONTRUN_CARRIER must be"):
         frontrun.explore(setup, Account.deposit, bool, count=2)
+
+
+# A call that waits, as a C extension makes it: nobody can intercept it.
+READ = ctypes.CDLL(None).read
+
+
+class Pipe:
+    """A pipe, and what its two ends have done."""
+
+    def __init__(self):
+        self.reader, self.writer = os.pipe()
+        self.value, self.log = 0, []
+
+    def __del__(self):
+        os.close(self.reader)
+        os.close(self.writer)
+
+    def receive(self):
+        self.value += 1
+        assert READ(self.reader, ctypes.create_string_buffer(1), 1) == 1
+        self.log.append("received")
+
+    def send(self):
+        self.value += 1
+        self.log.append("sending")
+        os.write(self.writer, b"x")
+
+
+def test_fibers_that_wait_for_each_other_in_c_are_replaced_by_threads(monkeypatch):
+    monkeypatch.delenv("FRONTRUN_CARRIER", raising=False)
+
+    def holds(pipe):
+        return pipe.log == ["sending", "received"] and pipe.value == 2
+
+    with pytest.warns(frontrun.CarrierWarning, match="in receive.*say carrier='threads'"):
+        result = explore_dpor(Pipe, [Pipe.receive, Pipe.send], holds, reproduce_on_failure=0)
+    assert result.property_holds is False
+    assert "Lost update" in result.explanation
+
+
+def test_what_ends_a_wait_in_c_is_not_seen_so_the_search_is_not_exhaustive():
+    result = explore_dpor(
+        Pipe,
+        [lambda pipe: pipe.receive(), lambda pipe: pipe.send()],
+        lambda pipe: pipe.log == ["sending", "received"],
+        carrier="threads",
+    )
+    assert result.property_holds, result.explanation
+    assert not result.exhaustive
+
+
+def test_fibers_that_were_asked_for_are_kept():
+    pipe = Pipe()
+    result = explore_dpor(
+        lambda: pipe, [Pipe.receive, Pipe.send], bool, carrier="fibers", deadlock_timeout=0.3
+    )
+    assert result.property_holds is None
+    assert "deadlock_timeout=0.3" in result.inconclusive_reason
+    os.write(pipe.writer, b"x")
+
+
+def test_a_worker_that_comes_back_from_a_wait_in_c_waits_for_its_turn():
+    # Long enough for the interpreter to switch threads, were it asked to.
+    stay = untraced("""def function(pipe):
+    pipe.busy = True
+    for _ in range(1_000_000):
+        pass
+    pipe.busy = False
+""")
+    look = untraced("""def function(pipe):
+    pipe.overlap = pipe.busy
+""")
+
+    def receive(pipe):
+        pipe.receive()
+        look(pipe)
+
+    def send(pipe):
+        pipe.send()
+        stay(pipe)
+
+    result = explore_dpor(
+        Pipe, [receive, send], lambda p: not p.overlap, max_executions=3, carrier="threads"
+    )
+    assert result.property_holds, result.explanation
+
+
+def test_time_goes_on_while_a_worker_waits_in_c():
+    def send_late(pipe):
+        time.sleep(1000)
+        pipe.send()
+
+    result = explore_dpor(
+        Pipe,
+        [lambda pipe: pipe.receive(), send_late],
+        lambda pipe: pipe.log == ["sending", "received"],
+        max_executions=3,
+        carrier="threads",
+    )
+    assert result.property_holds, result.explanation
+
+
+def test_a_worker_that_never_comes_back_is_left_behind_and_ends_with_its_call():
+    pipe, ended = Pipe(), threading.Event()
+    lock = threading.Lock()
+
+    def receive(_):
+        with contextlib.ExitStack() as stack:
+            stack.callback(ended.set)
+            stack.enter_context(lock)
+            pipe.receive()
+
+    def other(_):
+        pipe.value += 1
+
+    result = explore_dpor(object, [receive, other], bool, carrier="threads", deadlock_timeout=0.2)
+    assert result.property_holds is None
+    assert "worker 0" in result.inconclusive_reason
+    assert "in receive" in result.inconclusive_reason
+    again = explore_account(carrier="threads", max_executions=20)
+    assert again.num_explored == 20
+    assert lock.locked()
+    os.write(pipe.writer, b"x")
+    assert ended.wait(60)
+    assert not lock.locked()
+
+
+def test_buffered_files_are_owned_by_os_threads():
+    class Raw(io.RawIOBase):
+        """Takes the data in two steps."""
+
+        def __init__(self):
+            self.data = b""
+
+        def writable(self):
+            return True
+
+        def write(self, data):
+            before = self.data
+            self.data = before + bytes(data)
+            return len(data)
+
+    class File:
+        def __init__(self):
+            self.raw = Raw()
+            self.buffered = io.BufferedWriter(self.raw, buffer_size=1)
+
+        def write(self):
+            self.buffered.write(b"two")
+            self.buffered.flush()
+
+    result = explore_dpor(
+        File,
+        [File.write, File.write],
+        lambda file: file.raw.data == b"twotwo",
+        max_executions=8,
+        carrier="threads",
+    )
+    assert result.property_holds, result.explanation

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from frontrun._exploration import explore, explore_random
     from frontrun._native import __version__
     from frontrun.common import (
+        CarrierWarning,
         InterleavingResult,
         NothingObservedWarning,
         Progress,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from frontrun.trace_markers import TraceExecutor
 
 __all__ = [
+    "CarrierWarning",
     "InterleavingResult",
     "NothingObservedWarning",
     "Progress",
@@ -34,6 +36,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CarrierWarning": "common",
     "InterleavingResult": "common",
     "NothingObservedWarning": "common",
     "Progress": "common",

@@ -14,7 +14,12 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from frontrun import _host, _native
-from frontrun.common import InterleavingResult, NothingObservedWarning, Progress
+from frontrun.common import (
+    CarrierWarning,
+    InterleavingResult,
+    NothingObservedWarning,
+    Progress,
+)
 
 if TYPE_CHECKING:
     from frontrun._replay import Recording, Replaying
@@ -339,6 +344,7 @@ def _run(
     native: dict[str, Any] = {f.name: getattr(options, f.name) for f in fields(options)}
     native["strategy"] = strategy
     native["carrier"] = options.carrier or default_carrier()
+    native["may_fall_back"] = options.carrier is None and not os.environ.get("FRONTRUN_CARRIER")
     native["excluded"] = library_directories()
     native["trace_packages"] = list(options.trace_packages)
     if isinstance(options, SampleOptions):
@@ -347,6 +353,18 @@ def _run(
         native["on_progress"] = _progress_teller(options.on_progress)
     native |= more
     told, place, stuck = _native.explore(setup, tuple(workers), invariant, native)
+    if told.get("needs_threads"):
+        waited = place or "a call in C"
+        native["carrier"] = "threads"
+        told, place, stuck = _native.explore(setup, tuple(workers), invariant, native)
+        if told.get("inconclusive") != "deadlock_timeout":
+            warnings.warn(
+                "a worker waited for another one in a call that frontrun does not know "
+                f"({waited}), so the exploration was started again on OS threads: "
+                "say carrier='threads'",
+                CarrierWarning,
+                stacklevel=5,
+            )
     return told, place and f"worker {stuck} at {place}"
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Access",
     "Blocked",
+    "CarrierWarning",
     "InterleavingResult",
     "NothingObservedWarning",
     "Progress",
@@ -57,6 +58,10 @@ class Progress:
     """Seconds since the start."""
     failures: int
     """Failing executions so far."""
+
+
+class CarrierWarning(UserWarning):
+    """An exploration needed real threads, and was started again on them."""
 
 
 class NothingObservedWarning(UserWarning):

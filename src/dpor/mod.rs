@@ -50,6 +50,9 @@ pub struct Stats {
     /// whether a compare-and-set succeeds that was never tried in that place, or
     /// on which location it is that a step touches ([`crate::trace::Trait`]).
     pub blocked: u64,
+    /// Executions that could not follow their plan, because a worker waited for
+    /// something unseen.
+    pub stalled: u64,
     /// Branches not taken because they are beyond the preemption bound.
     pub pruned: u64,
 }
@@ -154,6 +157,14 @@ impl Dpor {
     fn learn(&mut self, trace: &Trace) {
         self.stats.executions += 1;
         self.divergence = self.compare(trace);
+        if self.divergence.is_some_and(|d| trace.stalled && d.index >= self.common as usize) {
+            self.divergence = None;
+            self.stats.stalled += 1;
+            self.fresh.clear();
+            self.path.truncate(self.common as usize);
+            self.history.load(trace);
+            return;
+        }
         if self.divergence.is_some() {
             return;
         }
@@ -277,9 +288,11 @@ impl Dpor {
             let Some(mut last) = self.nodes.last_entry() else { return false };
             if !last.get().pending.is_empty() {
                 let depth = *last.key();
-                let explored = self.history.worker(depth);
                 let node = last.get_mut();
-                node.sleep.extend(sleeper(&self.history, explored, depth));
+                if depth < self.history.events {
+                    let explored = self.history.worker(depth);
+                    node.sleep.extend(sleeper(&self.history, explored, depth));
+                }
                 node.done.add(self.stats.executions - node.since);
                 node.since = self.stats.executions;
                 break depth;

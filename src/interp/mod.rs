@@ -19,6 +19,7 @@ pub mod exit;
 pub mod fiber;
 pub mod frame;
 pub mod garbage;
+pub mod gil;
 pub mod heap;
 pub mod layout;
 pub mod marker_events;

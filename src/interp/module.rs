@@ -159,6 +159,7 @@ fn explore_alone(
         run: options.seconds("timeout_per_run")?.unwrap_or(Duration::from_secs(5)),
         stuck_after: job.patience,
         total: job.total_time,
+        falls_back: job.carrier == Carrier::Fibers && options.truth("may_fall_back")?,
     };
     let signals = Arc::new(Signals::default());
     let theirs = signals.clone();
@@ -197,6 +198,7 @@ fn explore_alone(
                 ("executions", Value::Int(0)),
                 ("inconclusive", "deadlock_timeout".into()),
                 ("abandoned", Value::Bool(true)),
+                ("needs_threads", Value::Bool(signals.needs_threads.load(Ordering::Relaxed))),
             ];
             Ok(Value::Tuple(vec![
                 Value::Dict(told),

@@ -1,21 +1,43 @@
 //! OS threads for workers: each has a C stack and a thread state of its own, as a
 //! fiber has. Exactly one of them, or the conductor that resumes them, has the
 //! turn and runs; the others are parked without the GIL.
+//!
+//! A worker that blocks in C, where only somebody else can end the wait, loses its
+//! turn: it is away, and waits for its next turn before it takes the GIL again.
 
 use std::cell::{Cell, RefCell};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 use std::sync::mpsc;
 use std::thread::{self, Thread};
+use std::time::Duration;
 
 use super::exit::hang_at_exit;
 use super::fiber::{Body, STACK_SIZE};
+use super::gil::{Standstill, Watch};
 use super::thread_state::ThreadState;
 use crate::runtime::session::{self, Session};
 
+/// The conductor has the turn, and the worker is suspended.
+const CONDUCTORS: u8 = 0;
+/// The worker has got the turn, and is about to take it up or to pass it on.
+const PASSING: u8 = 1;
+/// The worker has the turn.
+const WORKERS: u8 = 2;
+/// The conductor has taken the turn from the worker, which blocks in C.
+const AWAY: u8 = 3;
+/// That call has ended, and the worker waits for its turn.
+const BACK: u8 = 4;
+/// It shall never have the turn again.
+const EXILED: u8 = 5;
+
+/// A worker that stands still for so long without the GIL blocks.
+const BLOCKS: Duration = Duration::from_millis(50);
+/// How often that is looked at.
+const TICK: Duration = Duration::from_millis(10);
+
 /// What a worker's thread and its conductor share.
 struct Shared {
-    /// Has the worker the turn, or the conductor?
-    workers_turn: AtomicBool,
+    turn: AtomicU8,
     /// The thread that resumes.
     conductor: Thread,
     /// What is to be run next.
@@ -38,6 +60,16 @@ pub struct OsThread {
     shared: &'static Handed<Shared>,
     thread: Thread,
     state: ThreadState,
+    watch: &'static Watch,
+}
+
+/// Why a resumption ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The worker has suspended itself, or finished its task.
+    Suspended,
+    /// It blocks in C.
+    Away,
 }
 
 thread_local! {
@@ -47,14 +79,25 @@ thread_local! {
 }
 
 impl Shared {
-    fn wait_until(&self, workers_turn: bool) {
-        while self.workers_turn.load(Ordering::Acquire) != workers_turn {
+    /// The worker waits for its turn with nothing attached, and takes it up.
+    fn take_up(&self, state: ThreadState) {
+        while self.turn.load(SeqCst) != PASSING {
             thread::park();
         }
+        state.attach();
+        self.turn.store(WORKERS, SeqCst);
     }
 
-    fn pass_on(&self, workers_turn: bool, to: &Thread) {
-        self.workers_turn.store(workers_turn, Ordering::Release);
+    /// The worker gives its turn up.
+    fn give_up(&self) -> ThreadState {
+        self.turn.store(PASSING, SeqCst);
+        let state = ThreadState::detach();
+        self.pass_on(CONDUCTORS, &self.conductor);
+        state
+    }
+
+    fn pass_on(&self, turn: u8, to: &Thread) {
+        self.turn.store(turn, SeqCst);
         to.unpark();
     }
 }
@@ -67,7 +110,7 @@ impl OsThread {
         }
         // Never freed: the thread lives as long as the process.
         let shared: &'static Handed<Shared> = Box::leak(Box::new(Handed(Shared {
-            workers_turn: AtomicBool::new(false),
+            turn: AtomicU8::new(CONDUCTORS),
             conductor: thread::current(),
             task: RefCell::new(None),
             idle: Cell::new(true),
@@ -78,18 +121,18 @@ impl OsThread {
             .name("frontrun-worker".into())
             .stack_size(STACK_SIZE)
             .spawn(move || {
-            let state = ThreadState::new_unattached();
-            let made = sender.send(state).is_ok();
-            if let (true, Some(state)) = (made, state) {
+            let Some(state) = ThreadState::new_unattached() else { return };
+            let watch = Watch::begin(Some(state), come_back);
+            if sender.send((state, watch)).is_ok() {
                 live(shared, session, state);
             }
         })?;
         // Making the state may have to stop every thread that has one attached.
         let own = ThreadState::detach();
-        let state = receiver.recv().ok().flatten();
+        let made = receiver.recv();
         own.attach();
-        let state = state.ok_or_else(std::io::Error::last_os_error)?;
-        Ok(OsThread { shared, thread: handle.thread().clone(), state })
+        let (state, watch) = made.map_err(std::io::Error::other)?;
+        Ok(OsThread { shared, thread: handle.thread().clone(), state, watch })
     }
 
     /// Gives an idle thread something to run at its next resumption.
@@ -107,16 +150,60 @@ impl OsThread {
 
     /// Has it finished its task?
     pub fn is_idle(&self) -> bool {
-        self.shared.0.idle.get()
+        self.shared.0.turn.load(SeqCst) == CONDUCTORS && self.shared.0.idle.get()
     }
 
     /// Lets it run until it suspends itself or finishes its task, while the conductor
-    /// waits with nothing attached.
-    pub fn resume(&mut self) {
+    /// waits with nothing attached. Until it blocks, if it `may_leave`.
+    pub fn resume(&mut self, may_leave: bool) -> Stop {
         let own = ThreadState::detach();
-        self.shared.0.pass_on(true, &self.thread);
-        self.shared.0.wait_until(false);
+        self.shared.0.pass_on(PASSING, &self.thread);
+        let stop = self.wait(may_leave);
         own.attach();
+        stop
+    }
+
+    fn wait(&self, may_leave: bool) -> Stop {
+        let mut standstill = Standstill::default();
+        while self.shared.0.turn.load(SeqCst) != CONDUCTORS {
+            if !may_leave {
+                thread::park();
+                continue;
+            }
+            thread::park_timeout(TICK);
+            if standstill.lasts(self.watch) >= BLOCKS && self.take_turn_away() {
+                return Stop::Away;
+            }
+        }
+        Stop::Suspended
+    }
+
+    /// False: the worker has moved again.
+    fn take_turn_away(&self) -> bool {
+        let turn = &self.shared.0.turn;
+        if turn.compare_exchange(WORKERS, AWAY, SeqCst, SeqCst).is_err() {
+            return false;
+        }
+        // Either it sees that it is away when it returns, or that it has returned is
+        // seen here.
+        let away = self.watch.is_outside();
+        if !away {
+            self.shared.0.pass_on(WORKERS, &self.thread);
+        }
+        away
+    }
+
+    /// Has the call ended in which it was away?
+    pub fn is_back(&self) -> bool {
+        self.shared.0.turn.load(SeqCst) == BACK
+    }
+
+    /// It is away for good. If it ever comes back, it runs as a thread that is no
+    /// worker's, and ends.
+    pub fn exile(self) {
+        // An identity is looked up among all states: a worker has it now.
+        self.state.set_identity(self.state.address());
+        self.shared.0.pass_on(EXILED, &self.thread);
     }
 
     /// Puts an idle thread back into the pool; one that is not stays parked for good,
@@ -131,19 +218,21 @@ impl OsThread {
 /// The whole life of a worker's thread.
 fn live(shared: &'static Handed<Shared>, session: Handed<&'static Session>, state: ThreadState) {
     hang_at_exit();
-    session::take_part({ session }.0);
+    session::take_part(Some({ session }.0));
     SHARED.set(Some(shared));
     let shared = &shared.0;
     loop {
-        shared.wait_until(true);
-        state.attach();
+        shared.take_up(state);
         let task = shared.task.take();
         if let Some(task) = task {
             task();
         }
-        ThreadState::detach();
+        if SHARED.get().is_none() {
+            state.end();
+            return;
+        }
         shared.idle.set(true);
-        shared.pass_on(false, &shared.conductor);
+        shared.give_up();
     }
 }
 
@@ -151,10 +240,27 @@ fn live(shared: &'static Handed<Shared>, session: Handed<&'static Session>, stat
 /// it is no worker's thread.
 pub fn suspend() -> bool {
     let Some(shared) = SHARED.get() else { return false };
-    let shared = &shared.0;
-    let own = ThreadState::detach();
-    shared.pass_on(false, &shared.conductor);
-    shared.wait_until(true);
-    own.attach();
+    let state = shared.0.give_up();
+    shared.0.take_up(state);
     true
+}
+
+/// The calling thread is about to run Python again: not before its turn, if it was
+/// taken away meanwhile.
+fn come_back() {
+    let Some(shared) = SHARED.get() else { return };
+    let turn = &shared.0.turn;
+    if turn.compare_exchange(AWAY, BACK, SeqCst, SeqCst).is_err() && turn.load(SeqCst) != EXILED {
+        return;
+    }
+    shared.0.conductor.unpark();
+    while turn.load(SeqCst) == BACK {
+        thread::park();
+    }
+    // The conductor has passed the turn on; or it has seen the return in time.
+    let _ = turn.compare_exchange(PASSING, WORKERS, SeqCst, SeqCst);
+    if turn.load(SeqCst) == EXILED {
+        session::take_part(None);
+        SHARED.set(None);
+    }
 }

@@ -2,6 +2,7 @@
 //! state that belong together. Workers cannot tell which it is.
 
 use super::fiber::{self, Body, Fiber};
+pub use super::os_thread::Stop;
 use super::os_thread::{self, OsThread};
 use super::thread_state::ThreadState;
 
@@ -69,11 +70,28 @@ impl Seat {
         }
     }
 
-    /// Lets the worker run until it suspends itself or finishes its task.
-    pub fn resume(&mut self) {
+    /// Lets the worker run until it suspends itself or finishes its task; on an OS
+    /// thread and if it `may_leave`, until it blocks in C.
+    pub fn resume(&mut self, may_leave: impl FnOnce() -> bool) -> Stop {
         match self {
-            Seat::Fiber(fiber) => fiber.resume(),
-            Seat::Thread(thread) => thread.resume(),
+            Seat::Fiber(fiber) => {
+                fiber.resume();
+                Stop::Suspended
+            }
+            Seat::Thread(thread) => thread.resume(may_leave()),
+        }
+    }
+
+    /// Has the call ended for which a worker was [away](Stop::Away)?
+    pub fn is_back(&self) -> bool {
+        matches!(self, Seat::Thread(thread) if thread.is_back())
+    }
+
+    /// Leaves a worker behind that is away.
+    pub fn exile(self) {
+        match self {
+            Seat::Fiber(fiber) => fiber.retire(),
+            Seat::Thread(thread) => thread.exile(),
         }
     }
 
@@ -89,6 +107,13 @@ impl Seat {
             Seat::Thread(thread) => thread.retire(),
         }
     }
+}
+
+/// Lets some time pass, or less if a worker comes back.
+pub fn wait_for_return() {
+    let own = ThreadState::detach();
+    std::thread::park_timeout(std::time::Duration::from_millis(10));
+    own.attach();
 }
 
 /// Suspends the worker that calls it; returns when it is resumed.

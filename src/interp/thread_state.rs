@@ -94,6 +94,15 @@ impl ThreadState {
         unsafe { ffi::PyEval_RestoreThread(self.raw().cast()) }
     }
 
+    /// Ends the attached state of the calling OS thread, which ends, too.
+    pub fn end(self) {
+        // SAFETY: attached here, and nobody else uses it.
+        unsafe {
+            ffi::PyThreadState_Clear(self.raw().cast());
+            ffi::PyThreadState_DeleteCurrent();
+        }
+    }
+
     /// A further state for the calling OS thread, which has lent this one. Its
     /// identity is its own, so that exceptions for this thread reach this state.
     pub fn sibling(self) -> ThreadState {
@@ -355,6 +364,23 @@ fn gilstate_key() -> *mut ffi::Py_tss_t {
     }
     // SAFETY: `_PyRuntime` is exported by every version; only the address is taken.
     unsafe { (&raw mut _PyRuntime.gilstate.autoTSSkey).cast() }
+}
+
+/// Takes the identities of workers from all states that have one: their carrier is
+/// left behind, and the workers of the next one shall not be taken for them.
+pub fn disown_workers() {
+    let identities = worker_identity(0)..worker_identity(0) + 4096 * IDENTITIES;
+    // SAFETY: with the GIL held the list of states does not change while it is walked.
+    unsafe {
+        let mut next = ffi::PyInterpreterState_ThreadHead(ffi::PyInterpreterState_Get());
+        while let Some(raw) = NonNull::new(next) {
+            let state = ThreadState(raw.cast());
+            if identities.contains(&state.identity()) {
+                state.set_identity(state.address());
+            }
+            next = ffi::PyThreadState_Next(next);
+        }
+    }
 }
 
 /// Number of distinct identities.

@@ -12,8 +12,9 @@ use super::execution::Cut;
 use super::session::Signals;
 use crate::interp::error::{self, Result};
 use crate::interp::exit::hang_at_exit;
+use crate::interp::gil::{self, Standstill};
 use crate::interp::object::Owned;
-use crate::interp::thread_state::{StackBounds, ThreadState};
+use crate::interp::thread_state::{StackBounds, ThreadState, disown_workers};
 use crate::interp::threads;
 
 /// How often the waiting caller looks for signals (Ctrl-C) and stuck workers.
@@ -100,8 +101,15 @@ impl Token {
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// The carrier, and the process that it lives in: a fork does not have it.
-static CARRIER: Mutex<Option<(u32, Sender<Job>)>> = Mutex::new(None);
+/// The carrier's thread.
+struct Carrier {
+    /// The process that it lives in: a fork does not have it.
+    home: u32,
+    sender: Sender<Job>,
+    watch: &'static gil::Watch,
+}
+
+static CARRIER: Mutex<Option<Carrier>> = Mutex::new(None);
 
 struct Slot<T> {
     result: Mutex<Option<T>>,
@@ -117,7 +125,12 @@ pub struct Watch {
     pub run: Duration,
     /// The whole may take so long.
     pub total: Option<Duration>,
+    /// Is a worker that waits in C for another one left behind at once?
+    pub falls_back: bool,
 }
+
+/// So long such a wait is watched.
+const BLOCKS: Duration = Duration::from_millis(100);
 
 /// Runs `job` on the carrier while the calling thread waits. `None` when the
 /// carrier is stuck for good and was abandoned.
@@ -137,14 +150,14 @@ pub fn run<T: Send + 'static>(
     let lent = Arc::new(Lent { state, stack, token: Token::default() });
     let used = lent.clone();
     ThreadState::detach();
-    post(Box::new(move || {
+    let thread = post(Box::new(move || {
         used.attach();
         let result = job(&used);
         used.detach();
         *filled.result.lock() = Some(result);
         filled.done.notify_all();
     }));
-    let mut watcher = Watcher::new(&lent, signals, watch);
+    let mut watcher = Watcher::new(&lent, signals, watch, thread);
     let result = watcher.wait(&slot);
     let (raised, own) = (watcher.raised.take(), watcher.own.take());
     lent.attach_at_home(own.is_some());
@@ -160,27 +173,33 @@ pub fn run<T: Send + 'static>(
     }
 }
 
-fn post(job: Job) {
+/// Lets the carrier run `job`; what its thread can be watched by.
+fn post(job: Job) -> &'static gil::Watch {
     let mut carrier = CARRIER.lock();
-    let process = std::process::id();
+    let home = std::process::id();
     let job = match carrier.as_ref() {
-        Some((home, sender)) if *home == process => match sender.send(job) {
-            Ok(()) => return,
+        Some(carrier) if carrier.home == home => match carrier.sender.send(job) {
+            Ok(()) => return carrier.watch,
             Err(unsent) => unsent.0,
         },
         _ => job,
     };
     let (sender, receiver) = channel::<Job>();
+    let (tell, told) = channel();
     std::thread::Builder::new()
         .name("frontrun-carrier".into())
         .stack_size(16 << 20)
         .spawn(move || {
             hang_at_exit();
-            receiver.iter().for_each(|job| job());
+            if tell.send(gil::Watch::begin(None, || ())).is_ok() {
+                receiver.iter().for_each(|job| job());
+            }
         })
         .expect("an OS thread can be started");
+    let watch = told.recv().expect("the thread has just started");
     sender.send(job).expect("the thread has just started");
-    std::mem::forget(carrier.replace((process, sender)));
+    std::mem::forget(carrier.replace(Carrier { home, sender, watch }));
+    watch
 }
 
 /// What the caller's thread does while it waits.
@@ -188,6 +207,8 @@ struct Watcher<'a> {
     lent: &'a Lent,
     signals: &'a Signals,
     watch: Watch,
+    /// The carrier's thread.
+    thread: &'static gil::Watch,
     started: Instant,
     /// A thread state to run signal handlers with: the other one is lent.
     own: Option<ThreadState>,
@@ -196,8 +217,13 @@ struct Watcher<'a> {
 }
 
 impl<'a> Watcher<'a> {
-    fn new(lent: &'a Lent, signals: &'a Signals, watch: Watch) -> Self {
-        Watcher { lent, signals, watch, started: Instant::now(), own: None, raised: None }
+    fn new(
+        lent: &'a Lent,
+        signals: &'a Signals,
+        watch: Watch,
+        thread: &'static gil::Watch,
+    ) -> Self {
+        Watcher { lent, signals, watch, thread, started: Instant::now(), own: None, raised: None }
     }
 
     /// Waits for the result; `None` when the carrier had to be left behind.
@@ -205,6 +231,7 @@ impl<'a> Watcher<'a> {
         let (mut progress, mut since) = (0, Instant::now());
         let (mut execution, mut begun) = (0, Instant::now());
         let mut raised_at = None::<Instant>;
+        let mut standstill = Standstill::default();
         loop {
             let mut result = slot.result.lock();
             if result.is_none() {
@@ -227,6 +254,15 @@ impl<'a> Watcher<'a> {
             if !in_worker || self.signals.progress.load(Relaxed) != progress {
                 (progress, since) = (self.signals.progress.load(Relaxed), now);
                 raised_at = None;
+            }
+            let blocks = standstill.lasts(self.thread) >= BLOCKS && in_worker;
+            if self.watch.falls_back
+                && blocks
+                && self.signals.others.load(Relaxed) > 0
+                && self.abandon()
+            {
+                self.signals.needs_threads.store(true, Relaxed);
+                return None;
             }
             if in_worker
                 && raised_at.is_none()
@@ -295,7 +331,13 @@ impl<'a> Watcher<'a> {
         }
         *CARRIER.lock() = None;
         let identity = self.signals.identity.load(Relaxed);
-        self.with_python(|| error::withdraw_from_thread(identity));
+        let place = self.with_python(|| {
+            let place = threads::place_of(identity);
+            error::withdraw_from_thread(identity);
+            disown_workers();
+            place
+        });
+        *self.signals.stuck_at.lock() = place;
         true
     }
 }

@@ -71,6 +71,19 @@ pub struct Slot {
     pub daemon: bool,
     /// It shall end as soon as it can.
     pub killed: bool,
+    /// Where it is with a call that blocks in C, unseen.
+    pub call: Call,
+}
+
+/// A worker's way through a call that blocks in C.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// There is none.
+    None,
+    /// It is inside, while others run.
+    Blocks,
+    /// The call has ended, and the worker has not run since.
+    Ended,
 }
 
 impl Slot {
@@ -87,6 +100,7 @@ impl Slot {
             any_of: SmallVec::new(),
             daemon: false,
             killed: false,
+            call: Call::None,
         }
     }
 
@@ -126,6 +140,8 @@ pub enum Next {
     /// Nobody can run. See whether somebody who is not a worker has changed that or
     /// will ([`Execution::correct`]); if not, say so ([`Execution::alone`]).
     Look,
+    /// Wait until a call that blocks a worker in C has ended.
+    Await,
     /// The execution is over.
     End,
 }
@@ -137,6 +153,8 @@ pub enum Cut {
     Deadlock,
     /// All that could run is explored from here already.
     Redundant,
+    /// The plan names a worker that waits in C for something unseen.
+    Stalled,
     /// More than `max_branches` events.
     Branches,
     /// Longer than `timeout_per_run`.
@@ -197,6 +215,10 @@ pub struct Execution {
     pub alone: bool,
     /// Has a worker released what none of them held?
     pub released_others: bool,
+    /// Did a worker block in C, where nobody sees what ends the wait?
+    pub blocked: bool,
+    /// Time jumps to the next deadline, whoever blocks in C.
+    pub hurries: bool,
     /// Set when the execution is to be given up.
     pub cut: Option<Cut>,
     /// Index of the first event where it could not follow its plan.
@@ -254,6 +276,8 @@ impl Execution {
             open_waits: 0,
             alone: false,
             released_others: false,
+            blocked: false,
+            hurries: false,
             cut: None,
             diverged: None,
             max_events: usize::MAX,
@@ -284,6 +308,8 @@ impl Execution {
         self.clock = 0.0;
         self.alone = false;
         self.released_others = false;
+        self.blocked = false;
+        self.hurries = false;
         self.cut = None;
         self.diverged = None;
         self.current = None;
@@ -339,6 +365,42 @@ impl Execution {
         slot.deadline = None;
         slot.open = false;
         slot.any_of.clear();
+    }
+
+    /// The running worker blocks in C, and others may run.
+    pub fn leave(&mut self) {
+        let Some(current) = self.current else { return };
+        let slot = &mut self.workers[current as usize];
+        slot.status = Status::Paused;
+        slot.pending.clear();
+        slot.call = Call::Blocks;
+        self.blocked = true;
+    }
+
+    /// The call has ended that blocked this worker.
+    pub fn come_back(&mut self, worker: Worker) {
+        self.workers[worker as usize].call = Call::Ended;
+    }
+
+    /// How many other workers have not ended.
+    pub fn unfinished_but(&self, worker: Worker) -> usize {
+        let but = |(index, slot): &(usize, &Slot)| *index != worker as usize && !slot.is_over();
+        self.workers.iter().enumerate().filter(but).count()
+    }
+
+    /// The workers that block in C.
+    pub fn blocking(&self) -> Vec<Worker> {
+        (0..self.workers.len() as Worker).filter(|worker| self.blocks(*worker)).collect()
+    }
+
+    fn blocks(&self, worker: Worker) -> bool {
+        let slot = &self.workers[worker as usize];
+        slot.call == Call::Blocks && !slot.is_over()
+    }
+
+    /// Can any other worker run?
+    pub fn others_can_run(&self, worker: Worker) -> bool {
+        (0..self.workers.len() as Worker).any(|other| other != worker && self.is_enabled(other))
     }
 
     /// Who runs.
@@ -547,6 +609,7 @@ impl Execution {
         let slot = &self.workers[worker as usize];
         match slot.status {
             Status::New => true,
+            Status::Paused if slot.call == Call::Blocks => false,
             Status::Paused if slot.timed_out || slot.open => true,
             Status::Paused if slot.any_of.is_empty() => self.is_possible(&slot.pending),
             Status::Paused => {
@@ -628,6 +691,11 @@ impl Execution {
                 return Some(self.run(segment.worker, segment.events));
             }
             if !self.by_instruction {
+                if known && self.blocks(segment.worker) {
+                    // To be found as the rest of its segment.
+                    (self.current, self.budget) = (Some(segment.worker), segment.events);
+                    return Some(Next::Await);
+                }
                 if known && self.may_come_from_outside(segment.worker) {
                     (self.current, self.budget) = (Some(segment.worker), segment.events);
                     return Some(Next::Outside);
@@ -736,6 +804,9 @@ impl Execution {
             self.cut = Some(Cut::Daemons);
             return Next::End;
         }
+        if !self.hurries && !self.blocking().is_empty() {
+            return Next::Await;
+        }
         if !self.asked_outside && self.descriptors().next().is_some() {
             return Next::Outside;
         }
@@ -801,6 +872,17 @@ impl Execution {
         self.within_event = false;
         self.budget = budget;
         self.asked_outside = false;
+        self.hurries = false;
+        let slot = &mut self.workers[worker as usize];
+        if slot.call == Call::Ended {
+            slot.call = Call::None;
+            // Nobody knows what has ended its wait: all that has happened may have.
+            let site = slot.site;
+            self.record_unasked(&[Access { loc: 0, kind: Kind::Advance }], site);
+            if let Some(values) = &mut self.values {
+                values.push(None);
+            }
+        }
         Next::Run(worker)
     }
 
@@ -809,6 +891,7 @@ impl Execution {
         for (index, slot) in self.workers.iter_mut().enumerate() {
             match slot.status {
                 Status::New => slot.status = Status::Done,
+                Status::Paused if slot.call == Call::Blocks => {}
                 Status::Paused => {
                     slot.killed = true;
                     self.current = Some(index as Worker);
@@ -817,7 +900,13 @@ impl Execution {
                 Status::Done | Status::Absent => {}
             }
         }
-        Next::End
+        if self.blocking().is_empty() { Next::End } else { Next::Await }
+    }
+
+    /// Will time jump, if nobody comes back?
+    pub fn has_deadline(&self) -> bool {
+        self.cut.is_none()
+            && self.workers.iter().any(|slot| !slot.is_over() && slot.deadline.is_some())
     }
 
     /// The worker of each event that touched anything.

@@ -25,7 +25,7 @@ use crate::interp::code;
 use crate::interp::error::{self, Raised};
 use crate::interp::garbage::Pause;
 use crate::interp::object::{Obj, Owned};
-use crate::interp::seat::{Carrier, Seat};
+use crate::interp::seat::{self, Carrier, Seat, Stop};
 use crate::interp::thread_state::{ThreadState, worker_identity};
 use crate::interp::{primitives, threads as known_threads, tracer};
 use crate::strategy::{Plan, Replay, Segment, Strategy};
@@ -196,6 +196,8 @@ pub struct Outcome {
     pub events: u64,
     /// Events of traced code that were seen in the first execution.
     pub traced: bool,
+    /// Did a worker wait in C for something that is not seen?
+    pub unseen: bool,
     /// Where two executions of one prefix differed.
     pub diverged: Option<Divergence>,
     /// Where the program did not follow the script.
@@ -308,6 +310,9 @@ const GLANCE: Duration = Duration::from_millis(1);
 /// Within so long a thread outside that waits for an item takes one that is there.
 const GRACE: Duration = Duration::from_millis(50);
 
+/// So long a call that blocks in C may take where it holds something else up.
+const RETURN: Duration = Duration::from_millis(100);
+
 /// So often the progress is told.
 const PROGRESS: Duration = Duration::from_millis(50);
 
@@ -372,7 +377,7 @@ impl<'a> Explorer<'a> {
         let spent = began.elapsed().as_nanos() as u64;
         outcome.nanoseconds[2] = spent - outcome.nanoseconds[0] - outcome.nanoseconds[1];
         // What a thread outside does is not ours to repeat.
-        let repeats = outcome.diverged.is_none() && !self.helped.get();
+        let repeats = outcome.diverged.is_none() && !self.helped.get() && !outcome.unseen;
         outcome.exhaustive = summary.exhaustive() && matches!(search, Search::Dpor(_)) && repeats;
         outcome.limit = match summary.end {
             End::Executions => Some("max_executions"),
@@ -427,7 +432,7 @@ impl<'a> Explorer<'a> {
                 }
                 exploration::Verdict::Fail
             }
-            Verdict::Cut(Cut::Redundant) => exploration::Verdict::Pass,
+            Verdict::Cut(Cut::Redundant | Cut::Stalled) => exploration::Verdict::Pass,
             Verdict::Cut(cut) => {
                 match cut {
                     Cut::Branches => outcome.inconclusive = Some("max_branches"),
@@ -478,6 +483,7 @@ impl<'a> Explorer<'a> {
             (execution.cut, execution.trace.len() as u64, execution.diverged)
         });
         outcome.events += events;
+        outcome.unseen |= session::with(|execution| execution.blocked);
         outcome.traced |= code::any_known();
         if let Some(index) = diverged {
             self.note_divergence(index);
@@ -554,6 +560,10 @@ impl<'a> Explorer<'a> {
                     self.look_outside();
                     continue;
                 }
+                Next::Await => {
+                    self.await_return(seats);
+                    continue;
+                }
                 Next::End => break,
             };
             let index = worker as usize;
@@ -579,15 +589,19 @@ impl<'a> Explorer<'a> {
             let Some(seat) = seats[index].as_mut() else { continue };
             self.signals.identity.store(seat.state().identity(), Relaxed);
             self.signals.worker.store(index, Relaxed);
+            self.signals.others.store(session::with(|e| e.unfinished_but(worker)), Relaxed);
             self.signals.in_worker.store(1, Relaxed);
             session::set_running(Some(worker));
             if std::mem::take(&mut lent) {
                 seat.attach();
                 self.lent.give_back();
             }
-            seat.resume();
+            let may_leave = || session::with(|execution| execution.others_can_run(worker));
+            let stop = seat.resume(may_leave);
             session::set_running(None);
-            if seat.is_idle() {
+            if stop == Stop::Away {
+                session::with(|execution| execution.leave());
+            } else if seat.is_idle() {
                 session::with(|execution| execution.finish(worker));
             }
         }
@@ -636,6 +650,58 @@ impl<'a> Explorer<'a> {
             session::poll_signals();
             if session::with(|execution| execution.cut.is_some()) {
                 return;
+            }
+        }
+    }
+
+    /// Nobody can run but workers that block in C: waits until one of their calls has
+    /// ended.
+    fn await_return(&self, seats: &mut Seats) {
+        self.signals.in_worker.store(0, Relaxed);
+        let (cut, others, has_deadline) = session::with(|execution| {
+            (execution.cut, execution.others_can_run(Worker::MAX), execution.has_deadline())
+        });
+        let patience = match (cut, others || has_deadline) {
+            (None, false) => self.job.patience,
+            _ => RETURN,
+        };
+        let since = Instant::now();
+        while since.elapsed() < patience && session::with(|execution| execution.cut) == cut {
+            let back = seats.iter().position(|seat| seat.as_ref().is_some_and(Seat::is_back));
+            if let Some(worker) = back {
+                session::with(|execution| execution.come_back(worker as Worker));
+                if let (Some(_), Some(seat)) = (cut, &seats[worker]) {
+                    error::raise_in_thread(seat.state().identity());
+                }
+                return;
+            }
+            seat::wait_for_return();
+            session::poll_signals();
+        }
+        let blocking = session::with(|execution| execution.blocking());
+        match cut {
+            _ if session::with(|execution| execution.cut) != cut => {}
+            None if others => session::with(|execution| {
+                execution.cut = Some(Cut::Stalled);
+                execution.trace.stalled = true;
+            }),
+            None if has_deadline => session::with(|execution| execution.hurries = true),
+            None => {
+                let stuck = blocking.first().and_then(|w| Some((*w, seats[*w as usize].as_ref()?)));
+                if let Some((worker, seat)) = stuck {
+                    *self.signals.stuck_at.lock() =
+                        known_threads::place_of(seat.state().identity());
+                    self.signals.worker.store(worker as usize, Relaxed);
+                }
+                session::with(|execution| execution.cut = Some(Cut::Stuck));
+            }
+            Some(_) => {
+                for worker in blocking {
+                    if let Some(seat) = seats[worker as usize].take() {
+                        seat.exile();
+                    }
+                    session::with(|execution| execution.finish(worker));
+                }
             }
         }
     }
@@ -767,7 +833,7 @@ impl exploration::Runner for Again<'_, '_> {
             Verdict::Fails(violation) if violation.is_like(self.violation) => {
                 exploration::Verdict::Fail
             }
-            Verdict::Fails(_) | Verdict::Holds | Verdict::Cut(Cut::Redundant) => {
+            Verdict::Fails(_) | Verdict::Holds | Verdict::Cut(Cut::Redundant | Cut::Stalled) => {
                 exploration::Verdict::Pass
             }
             Verdict::Cut(_) | Verdict::Broken(_) => exploration::Verdict::Inconclusive,

@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
@@ -34,6 +34,10 @@ pub struct Signals {
     pub identity: AtomicUsize,
     /// Index of the worker that runs.
     pub worker: AtomicUsize,
+    /// How many other workers have not ended.
+    pub others: AtomicUsize,
+    /// Set by the caller: the fiber that runs waits in C for one of the others.
+    pub needs_threads: AtomicBool,
     /// Number of the execution that runs.
     pub execution: AtomicU64,
     /// Where a worker was found stuck.
@@ -101,9 +105,9 @@ pub fn current() -> &'static Session {
     })
 }
 
-/// From now on this OS thread takes part in that session.
-pub fn take_part(session: &'static Session) {
-    SESSION.set(Some(session));
+/// From now on this OS thread takes part in that session, or in none.
+pub fn take_part(session: Option<&'static Session>) {
+    SESSION.set(session);
 }
 
 /// The worker whose code runs on this OS thread now, if any.
@@ -355,6 +359,9 @@ pub fn ends_thread(worker: Worker) -> bool {
 /// The running worker was ended by us. Its execution is not to be judged, unless
 /// it is over for another reason already.
 pub fn note_abandoned() {
+    if running().is_none() {
+        return;
+    }
     with(|execution| {
         execution.cut.get_or_insert(Cut::Stuck);
     });
