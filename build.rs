@@ -45,6 +45,13 @@ mod python {
         if version.major != 3 || !(11..=15).contains(&version.minor) {
             fail(&format!("frontrun supports CPython 3.11 to 3.15, and this is {version}"));
         }
+        let free_threaded = config.target_abi().kind().is_free_threaded();
+        if free_threaded && version.minor != 13 {
+            fail(&format!(
+                "of the free-threaded builds frontrun supports that of CPython 3.13, and this \
+                 is {version}t"
+            ));
+        }
         find_libclang(&python);
         let include = ask(&python, "import sysconfig; print(sysconfig.get_path('include'))");
         let platform = ask(&python, "import sysconfig; print(sysconfig.get_path('platinclude'))");

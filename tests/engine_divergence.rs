@@ -42,14 +42,16 @@ fn an_execution_that_ends_early_is_named() {
 
 #[test]
 fn a_plan_is_dropped_whose_worker_waits_for_something_unseen() {
-    let program = counter(2, 1);
+    let program = counter(3, 1);
+    let mut short = counter(3, 1);
+    short.workers[1].truncate(1);
+    short.workers[2].clear();
     let mut dpor = Dpor::new();
     let mut trace = Trace::new();
     let mut executed = 0;
     while let Some(plan) = dpor.next_plan(Some(&trace).filter(|_| executed > 0)).cloned() {
         trace.clear();
         if executed == 1 {
-            let short = Program::new(vec![vec![Op::Read(0, at(0))]]);
             Runner::new(&short, 1).run(&Default::default(), &mut trace);
             trace.stalled = true;
         } else {

@@ -5,15 +5,17 @@ import ctypes
 import io
 import os
 import sqlite3
+import sys
 import threading
 import time
 
 import pytest
 
 import frontrun
+from frontrun._exploration import CARRIERS
 from frontrun.dpor import explore_dpor
 
-CARRIERS = ["fibers", "threads"]
+with_fibers = pytest.mark.skipif("fibers" not in CARRIERS, reason="free-threaded: no fibers")
 
 
 def untraced(source):
@@ -44,6 +46,7 @@ def explore_account(**options):
     return explore_dpor(Account, workers, lambda a: a.balance == 5, stop_on_first=False, **options)
 
 
+@with_fibers
 def test_both_carriers_explore_the_same_executions_and_find_the_same_failures():
     fibers, threads = (explore_account(carrier=carrier) for carrier in CARRIERS)
     assert fibers.num_explored == threads.num_explored
@@ -72,13 +75,14 @@ def test_each_worker_has_an_os_thread_of_its_own_on_the_threads_carrier():
         assert len(ids | {threading.get_native_id()}) == 4
 
 
+@with_fibers
 def test_all_workers_share_an_os_thread_on_the_fibers_carrier():
     for ids in native_ids("fibers"):
         assert len(ids) == 1
 
 
-@pytest.mark.parametrize(("carrier", "tells_apart"), [("fibers", False), ("threads", True)])
-def test_a_library_with_thread_affinity_tells_os_threads_apart(carrier, tells_apart):
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_a_library_with_thread_affinity_tells_os_threads_apart(carrier):
     class State:
         def __init__(self):
             self.connection = self.error = None
@@ -99,7 +103,10 @@ def test_a_library_with_thread_affinity_tells_os_threads_apart(carrier, tells_ap
         state.used.set()
 
     result = explore_dpor(
-        State, [own, borrow], lambda s: (s.error is not None) == tells_apart, carrier=carrier
+        State,
+        [own, borrow],
+        lambda s: (s.error is not None) == (carrier == "threads"),
+        carrier=carrier,
     )
     assert result.property_holds, result.explanation
 
@@ -130,14 +137,15 @@ def test_one_worker_runs_at_a_time(carrier):
 def test_the_environment_names_the_carrier_where_the_call_does_not(monkeypatch):
     monkeypatch.setenv("FRONTRUN_CARRIER", "threads")
     assert all(len(ids) == 3 for ids in native_ids(None))
-    assert all(len(ids) == 1 for ids in native_ids("fibers"))
+    for carrier in CARRIERS:
+        assert all((len(ids) == 3) == (carrier == "threads") for ids in native_ids(carrier))
 
 
 def test_an_unknown_carrier_is_named_before_anything_runs(monkeypatch):
     def setup():
         pytest.fail("setup ran")
 
-    with pytest.raises(ValueError, match="carrier must be 'fibers', 'threads' or None"):
+    with pytest.raises(ValueError, match="carrier must be .*'threads' or None"):
         frontrun.explore(setup, Account.deposit, bool, count=2, carrier="goroutines")
     monkeypatch.setenv("FRONTRUN_CARRIER", "goroutines")
     with pytest.raises(ValueError, match="FRONTRUN_CARRIER must be"):
@@ -170,6 +178,7 @@ class Pipe:
         os.write(self.writer, b"x")
 
 
+@with_fibers
 def test_fibers_that_wait_for_each_other_in_c_are_replaced_by_threads(monkeypatch):
     monkeypatch.delenv("FRONTRUN_CARRIER", raising=False)
 
@@ -193,6 +202,7 @@ def test_what_ends_a_wait_in_c_is_not_seen_so_the_search_is_not_exhaustive():
     assert not result.exhaustive
 
 
+@with_fibers
 def test_fibers_that_were_asked_for_are_kept():
     pipe = Pipe()
     result = explore_dpor(
@@ -301,3 +311,10 @@ def test_buffered_files_are_owned_by_os_threads():
         carrier="threads",
     )
     assert result.property_holds, result.explanation
+
+
+@pytest.mark.skipif("fibers" in CARRIERS, reason="only where there is no GIL")
+def test_without_a_gil_importing_us_switches_none_on_and_fibers_are_refused():
+    assert not sys._is_gil_enabled()
+    with pytest.raises(ValueError, match="carrier must be 'threads' or None, not 'fibers'"):
+        frontrun.explore(Account, Account.deposit, bool, count=2, carrier="fibers")

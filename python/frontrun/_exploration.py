@@ -28,7 +28,9 @@ State = TypeVar("State")
 Worker = Callable[[State], object]
 
 
-CARRIERS = ("fibers", "threads")
+# Without a GIL, what a thread has allocated belongs to its OS thread: fibers would mix that up.
+CARRIERS = ("threads",) if sysconfig.get_config_var("Py_GIL_DISABLED") else ("fibers", "threads")
+_CARRIERS = " or ".join(map(repr, CARRIERS))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,7 @@ class Options:
         if self.clock not in ("virtual", "real", "explored"):
             raise ValueError(f"clock must be 'virtual', 'real' or 'explored', not {self.clock!r}")
         if self.carrier not in (None, *CARRIERS):
-            raise ValueError(f"carrier must be 'fibers', 'threads' or None, not {self.carrier!r}")
+            raise ValueError(f"carrier must be {_CARRIERS} or None, not {self.carrier!r}")
         packages = self.trace_packages
         if isinstance(packages, str) or not all(isinstance(p, str) for p in packages):
             raise TypeError(f"trace_packages must be a list of module names, not {packages!r}")
@@ -370,9 +372,9 @@ def _run(
 
 def default_carrier() -> str:
     """What runs the workers where no option says so."""
-    carrier = os.environ.get("FRONTRUN_CARRIER") or "fibers"
+    carrier = os.environ.get("FRONTRUN_CARRIER") or CARRIERS[0]
     if carrier not in CARRIERS:
-        raise ValueError(f"FRONTRUN_CARRIER must be 'fibers' or 'threads', not {carrier!r}")
+        raise ValueError(f"FRONTRUN_CARRIER must be {_CARRIERS}, not {carrier!r}")
     return carrier
 
 

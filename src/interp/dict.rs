@@ -223,6 +223,10 @@ pub enum Storage<'a> {
     Empty,
 }
 
+/// How far before an instance the word lies (`MANAGED_DICT_OFFSET`): the garbage
+/// collector's header comes between where there is one.
+const MANAGED_DICT_WORDS: usize = if cfg!(Py_GIL_DISABLED) { 1 } else { 3 };
+
 const MANAGED_DICT: std::ffi::c_ulong = 1 << 4;
 
 /// Does the type of this object give its instances a `__dict__`?
@@ -252,7 +256,7 @@ pub fn storage<'a>(owner: Obj<'a>) -> Storage<'a> {
             let dict = if at.is_null() { None } else { Obj::from_ptr(*at) };
             return dict.map_or(Storage::Empty, Storage::Dict);
         }
-        let word = object.cast::<usize>().sub(3).read();
+        let word = object.cast::<usize>().sub(MANAGED_DICT_WORDS).read();
         #[cfg(Py_3_13)]
         let (dict, values) = {
             const INLINE_VALUES: std::ffi::c_ulong = 1 << 2;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::thread_state::ThreadState;
 
 /// An OS thread that is watched.
+#[cfg_attr(Py_GIL_DISABLED, allow(dead_code))]
 pub struct Watch {
     /// Does it run without the GIL?
     outside: AtomicBool,

@@ -1,6 +1,8 @@
 //! Everything that knows CPython: layouts, frames, code objects, hooks, thread
 //! states. All `unsafe` code and all differences between versions live in this
-//! folder; what it exports is safe to use while the GIL is held.
+//! folder; what it exports is safe to use while the GIL is held. Without a GIL
+//! (free-threaded builds) whose turn it is holds it, as far as workers and their
+//! conductor go: exactly one of them runs.
 //!
 //! The one assumption of the folder: its functions are called with an attached
 //! thread state. The only ways in are a callback from the interpreter and a
@@ -22,6 +24,7 @@ pub mod garbage;
 pub mod gil;
 pub mod heap;
 pub mod layout;
+pub mod lent;
 pub mod marker_events;
 pub mod module;
 pub mod object;

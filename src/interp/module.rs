@@ -746,8 +746,11 @@ fn add(module: Obj<'_>, name: &CStr, value: Owned) -> Result<()> {
     if failed { Err(Raised) } else { Ok(()) }
 }
 
-static mut SLOTS: [ffi::PyModuleDef_Slot; 2] = [
+static mut SLOTS: [ffi::PyModuleDef_Slot; 2 + cfg!(Py_3_13) as usize] = [
     ffi::PyModuleDef_Slot { slot: ffi::Py_mod_exec, value: execute as *mut c_void },
+    // Importing it does not switch the GIL on where there is none.
+    #[cfg(Py_3_13)]
+    ffi::PyModuleDef_Slot { slot: ffi::Py_mod_gil, value: ffi::Py_MOD_GIL_NOT_USED },
     ffi::PyModuleDef_Slot { slot: 0, value: std::ptr::null_mut() },
 ];
 

@@ -121,7 +121,7 @@ impl OsThread {
             .name("frontrun-worker".into())
             .stack_size(STACK_SIZE)
             .spawn(move || {
-            let Some(state) = ThreadState::new_unattached() else { return };
+            let Some(state) = ThreadState::new() else { return };
             let watch = Watch::begin(Some(state), come_back);
             if sender.send((state, watch)).is_ok() {
                 live(shared, session, state);
@@ -262,5 +262,19 @@ fn come_back() {
     if turn.load(SeqCst) == EXILED {
         session::take_part(None);
         SHARED.set(None);
+    }
+}
+
+/// Makes sure that the calling thread has its turn, if it is a worker's. With a GIL
+/// it cannot run Python without.
+#[inline]
+pub fn await_turn() {
+    #[cfg(Py_GIL_DISABLED)]
+    if let Some(shared) = SHARED.get()
+        && !matches!(shared.0.turn.load(SeqCst), WORKERS | PASSING)
+    {
+        let state = ThreadState::detach();
+        come_back();
+        state.attach();
     }
 }

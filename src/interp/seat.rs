@@ -63,7 +63,7 @@ impl Seat {
         match self {
             Seat::Fiber(fiber) => fiber.state().switch_to(),
             Seat::Thread(_) => {
-                if let Some(own) = ThreadState::of_os_thread() {
+                if let Some(own) = ThreadState::of_os_thread().filter(|own| !own.is_attached()) {
                     own.switch_to();
                 }
             }

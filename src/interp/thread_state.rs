@@ -26,15 +26,8 @@ unsafe impl Send for ThreadState {}
 unsafe impl Sync for ThreadState {}
 
 impl ThreadState {
-    /// A new thread state, bound to the calling OS thread.
+    /// A new thread state, bound to the calling OS thread, where none need be attached.
     pub fn new() -> Option<ThreadState> {
-        // SAFETY: an interpreter exists, the GIL is held.
-        let raw = unsafe { ffi::PyThreadState_New(ffi::PyInterpreterState_Get()) };
-        NonNull::new(raw.cast()).map(ThreadState)
-    }
-
-    /// A new thread state, bound to the calling OS thread, where none is attached.
-    pub fn new_unattached() -> Option<ThreadState> {
         // SAFETY: the main interpreter outlives every exploration; making a state
         // takes the lock on the list of states and needs no GIL.
         let raw = unsafe { ffi::PyThreadState_New(ffi::PyInterpreterState_Main()) };
@@ -88,10 +81,21 @@ impl ThreadState {
     }
 
     /// Attaches a state of the calling OS thread, where none is attached; waits for
-    /// the GIL.
+    /// the GIL. Never returns once the interpreter ends, which frees all states.
     pub fn attach(self) {
+        while super::error::is_finalizing() {
+            std::thread::park();
+        }
         // SAFETY: made by this OS thread, and attached nowhere.
         unsafe { ffi::PyEval_RestoreThread(self.raw().cast()) }
+    }
+
+    /// Is it attached nowhere? Anybody may ask.
+    #[cfg(Py_GIL_DISABLED)]
+    pub fn is_detached(self) -> bool {
+        use std::sync::atomic::{AtomicI32, Ordering};
+        // SAFETY: a live state, whose word is written atomically (`tstate_try_attach`).
+        unsafe { AtomicI32::from_ptr(&raw mut (*self.raw()).state) }.load(Ordering::SeqCst) == 0
     }
 
     /// Ends the attached state of the calling OS thread, which ends, too.

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::{FxBuildHasher, FxHashSet};
 
-use super::carrier::Lent;
 use super::execution::{Cut, Execution, Next, Site, Sort};
 use super::label::{self, Label};
 use super::locks::LockKind;
@@ -24,6 +23,7 @@ use crate::interp::callables;
 use crate::interp::code;
 use crate::interp::error::{self, Raised};
 use crate::interp::garbage::Pause;
+use crate::interp::lent::Lent;
 use crate::interp::object::{Obj, Owned};
 use crate::interp::seat::{self, Carrier, Seat, Stop};
 use crate::interp::thread_state::{ThreadState, worker_identity};
@@ -455,9 +455,10 @@ impl<'a> Explorer<'a> {
     /// One execution by plan.
     fn execute(&mut self, plan: &Plan, strategy: &mut dyn Strategy) -> Verdict {
         let since = Instant::now();
-        let state = match call(self.job.setup.borrow(), &[]) {
+        let setup = || call(self.job.setup.borrow(), &[]).map_err(|Raised| error::take());
+        let state = match self.lent.with(setup) {
             Ok(state) => state,
-            Err(Raised) => return broken(),
+            Err(exception) => return Verdict::Broken(exception.unwrap_or_else(Owned::none)),
         };
         let prepared = Instant::now();
         self.signals.begin_execution();
@@ -499,6 +500,7 @@ impl<'a> Explorer<'a> {
             let _ = self.play(&state, &ends, strategy, &mut seats);
         }
         seats.into_iter().flatten().for_each(Seat::retire);
+        self.lent.with(|| drop(state));
         self.outcome.nanoseconds[0] += played.elapsed().as_nanos() as u64;
         verdict
     }
@@ -522,18 +524,18 @@ impl<'a> Explorer<'a> {
         if let Some((worker, exception)) = ends.into_iter().next() {
             return Verdict::Fails(Violation::Exception(worker, exception));
         }
-        let truth = call(self.job.invariant.borrow(), &[state.borrow()])
-            .and_then(|result| crate::interp::redirect::is_true(result.borrow()));
-        match truth {
+        let truth = || {
+            call(self.job.invariant.borrow(), &[state.borrow()])
+                .and_then(|result| crate::interp::redirect::is_true(result.borrow()))
+                .map_err(|Raised| error::take())
+        };
+        match self.lent.with(truth) {
             Ok(true) => Verdict::Holds,
-            Ok(false) => Verdict::Fails(Violation::Invariant),
-            Err(Raised) => match error::take() {
-                Some(exception) if error::is_abandoned(exception.borrow()) => {
-                    Verdict::Cut(Cut::Interrupted)
-                }
-                Some(exception) => Verdict::Fails(Violation::InvariantError(exception)),
-                None => Verdict::Fails(Violation::Invariant),
-            },
+            Err(Some(exception)) if error::is_abandoned(exception.borrow()) => {
+                Verdict::Cut(Cut::Interrupted)
+            }
+            Err(Some(exception)) => Verdict::Fails(Violation::InvariantError(exception)),
+            Ok(false) | Err(None) => Verdict::Fails(Violation::Invariant),
         }
     }
 
@@ -769,7 +771,8 @@ impl<'a> Explorer<'a> {
     /// Drops what an execution has kept, and the threads it pretended to be.
     fn clean_up(&self) {
         let kept = session::with(|execution| execution.locations.clear());
-        drop((kept, threads::begin_execution()));
+        let tasks = threads::begin_execution();
+        self.lent.with(|| drop((kept, tasks)));
         if let Some(active) = &self.active {
             active.purge(session::with(|execution| execution.workers.len()));
         }
@@ -871,8 +874,9 @@ impl exploration::Runner for Explorer<'_> {
             && self.told.elapsed() >= PROGRESS
         {
             self.told = Instant::now();
-            if let Err(Raised) = tell_progress(callback, progress) {
-                self.outcome.raised = error::take();
+            let tell = || tell_progress(callback, progress).map_err(|Raised| error::take());
+            if let Err(exception) = self.lent.with(tell) {
+                self.outcome.raised = exception;
                 return false;
             }
         }

@@ -14,9 +14,7 @@ use crate::interp::code::{self, Code, Instruction};
 use crate::interp::error::{self, Raised, Result};
 use crate::interp::frame::Frame;
 use crate::interp::object::Obj;
-use crate::interp::primitives;
-use crate::interp::seat;
-use crate::interp::tracer;
+use crate::interp::{os_thread, primitives, seat, tracer};
 use crate::observe::instruction::observe;
 use crate::observe::location::{Field, Sink, Touch};
 use crate::trace::{Access, Kind, Loc, Worker};
@@ -113,6 +111,7 @@ pub fn take_part(session: Option<&'static Session>) {
 /// The worker whose code runs on this OS thread now, if any.
 #[inline]
 pub fn running() -> Option<Worker> {
+    os_thread::await_turn();
     SESSION.get()?.running.get()
 }
 
