@@ -145,7 +145,7 @@ def test_an_unknown_carrier_is_named_before_anything_runs(monkeypatch):
     def setup():
         pytest.fail("setup ran")
 
-    with pytest.raises(ValueError, match="carrier must be .*'threads' or None"):
+    with pytest.raises(ValueError, match=r"carrier must be .*'threads' or None"):
         frontrun.explore(setup, Account.deposit, bool, count=2, carrier="goroutines")
     monkeypatch.setenv("FRONTRUN_CARRIER", "goroutines")
     with pytest.raises(ValueError, match="FRONTRUN_CARRIER must be"):
@@ -185,7 +185,7 @@ def test_fibers_that_wait_for_each_other_in_c_are_replaced_by_threads(monkeypatc
     def holds(pipe):
         return pipe.log == ["sending", "received"] and pipe.value == 2
 
-    with pytest.warns(frontrun.CarrierWarning, match="in receive.*say carrier='threads'"):
+    with pytest.warns(frontrun.CarrierWarning, match=r"in receive.*say carrier='threads'"):
         result = explore_dpor(Pipe, [Pipe.receive, Pipe.send], holds, reproduce_on_failure=0)
     assert result.property_holds is False
     assert "Lost update" in result.explanation
