@@ -1,9 +1,9 @@
 """The native backend on its own."""
 
 import importlib.util
-import os
 import subprocess
 import sys
+import sysconfig
 import threading
 
 import pytest
@@ -259,7 +259,7 @@ sys.exit(not result.wasSuccessful())
 
 
 @pytest.mark.skipif(
-    importlib.util.find_spec("test.test_sys_settrace") is None,
+    not importlib.util.find_spec("test") or not importlib.util.find_spec("test.test_sys_settrace"),
     reason="this Python comes without CPython's tests",
 )
 def test_trace_functions_pass_cpythons_own_tests():
@@ -274,12 +274,13 @@ def test_the_exploring_functions_are_the_same():
     assert fast.explore_interleavings is bytecode.explore_interleavings
 
 
-def test_the_backend_is_what_this_interpreter_offers():
+def test_the_backend_is_what_this_interpreter_offers(monkeypatch):
+    monkeypatch.delenv("FRONTRUN_CARRIER", raising=False)
     backend = fast.backend()
     assert backend.name == ("settrace" if sys.version_info < (3, 12) else "monitoring")
     assert sys.version.startswith(backend.python)
-    assert backend.carrier == (os.environ.get("FRONTRUN_CARRIER") or "fibers")
-    assert backend.free_threaded is False
+    assert backend.free_threaded == bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+    assert backend.carrier == ("threads" if backend.free_threaded else "fibers")
     assert {"time.sleep", "_queue.SimpleQueue.get"} < set(backend.intercepted)
 
 

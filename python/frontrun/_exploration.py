@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import site
+import sys
 import sysconfig
 import time
 import warnings
@@ -29,7 +30,7 @@ Worker = Callable[[State], object]
 
 
 # Without a GIL, what a thread has allocated belongs to its OS thread: fibers would mix that up.
-CARRIERS = ("threads",) if sysconfig.get_config_var("Py_GIL_DISABLED") else ("fibers", "threads")
+CARRIERS = ("threads",) if "t" in sys.abiflags else ("fibers", "threads")
 _CARRIERS = " or ".join(map(repr, CARRIERS))
 
 
@@ -371,7 +372,7 @@ def _run(
 
 
 def default_carrier() -> str:
-    """What runs the workers where no option says so."""
+    """What workers run on where the call does not say."""
     carrier = os.environ.get("FRONTRUN_CARRIER") or CARRIERS[0]
     if carrier not in CARRIERS:
         raise ValueError(f"FRONTRUN_CARRIER must be {_CARRIERS}, not {carrier!r}")

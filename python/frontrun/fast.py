@@ -9,7 +9,6 @@ delivered natively.
 from __future__ import annotations
 
 import sys
-import sysconfig
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -216,8 +215,8 @@ class Backend:
     free_threaded: bool
     """Is it a build that can do without the GIL?"""
     carrier: str
-    """What runs the workers by default: ``"fibers"`` on one thread of the system, or ``"threads"``
-    where the environment variable ``FRONTRUN_CARRIER`` says so."""
+    """What runs the workers by default: ``"fibers"``, or ``"threads"`` on a free-threaded build
+    and where the environment variable ``FRONTRUN_CARRIER`` says so."""
     intercepted: tuple[str, ...]
     """The functions that are intercepted while workers run, by dotted name."""
 
@@ -228,7 +227,7 @@ def backend() -> Backend:
     return Backend(
         name=told["name"],
         python=".".join(map(str, sys.version_info[:3])),
-        free_threaded=bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
+        free_threaded="t" in sys.abiflags,
         carrier=default_carrier(),
         intercepted=tuple(told["intercepted"]),
     )
