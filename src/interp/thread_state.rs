@@ -81,11 +81,9 @@ impl ThreadState {
     }
 
     /// Attaches a state of the calling OS thread, where none is attached; waits for
-    /// the GIL. Never returns once the interpreter ends, which frees all states.
+    /// the GIL.
     pub fn attach(self) {
-        while super::error::is_finalizing() {
-            std::thread::park();
-        }
+        sleep_at_exit();
         // SAFETY: made by this OS thread, and attached nowhere.
         unsafe { ffi::PyEval_RestoreThread(self.raw().cast()) }
     }
@@ -119,6 +117,7 @@ impl ThreadState {
 
     /// Attaches a [sibling](Self::sibling); waits for the GIL.
     pub fn attach_beside(self) {
+        sleep_at_exit();
         self.be_found_here();
         // SAFETY: the state is attached nowhere.
         unsafe { ffi::PyEval_RestoreThread(self.raw().cast()) }
@@ -146,6 +145,7 @@ impl ThreadState {
     /// Attaches the state again on the OS thread that made it; waits for the GIL.
     /// `moved`: another state has been attached there meanwhile.
     pub fn attach_at_home(self, moved: bool) {
+        sleep_at_exit();
         self.note_binding(!moved);
         // SAFETY: the state is attached nowhere.
         unsafe { ffi::PyEval_RestoreThread(self.raw().cast()) }
@@ -153,6 +153,7 @@ impl ThreadState {
 
     /// Attaches a state that another OS thread lends; waits for the GIL.
     pub fn attach_lent(self) {
+        sleep_at_exit();
         self.note_binding(false);
         self.set_stack_bounds(os_stack());
         // SAFETY: the owner of the state waits and does not use it.
@@ -312,6 +313,14 @@ impl ThreadState {
             clear(&raw mut (*state).context);
             (*state).context_ver += 1;
         }
+    }
+}
+
+/// Never returns once the interpreter ends: it frees all states, and a thread that
+/// comes for its own may come too late.
+fn sleep_at_exit() {
+    while super::error::is_finalizing() {
+        std::thread::park();
     }
 }
 
