@@ -28,6 +28,7 @@ unsafe impl Sync for ThreadState {}
 impl ThreadState {
     /// A new thread state, bound to the calling OS thread, where none need be attached.
     pub fn new() -> Option<ThreadState> {
+        sleep_at_exit();
         // SAFETY: the main interpreter outlives every exploration; making a state
         // takes the lock on the list of states and needs no GIL.
         let raw = unsafe { ffi::PyThreadState_New(ffi::PyInterpreterState_Main()) };
@@ -108,6 +109,7 @@ impl ThreadState {
     /// A further state for the calling OS thread, which has lent this one. Its
     /// identity is its own, so that exceptions for this thread reach this state.
     pub fn sibling(self) -> ThreadState {
+        sleep_at_exit();
         // SAFETY: a live state of a live interpreter; the GIL is not needed.
         let raw = unsafe { ffi::PyThreadState_New((*self.raw()).interp.cast()) };
         let sibling = ThreadState(NonNull::new(raw.cast()).expect("memory for a thread state"));

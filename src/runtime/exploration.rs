@@ -458,7 +458,7 @@ impl<'a> Explorer<'a> {
         let setup = || call(self.job.setup.borrow(), &[]).map_err(|Raised| error::take());
         let state = match self.lent.with(setup) {
             Ok(state) => state,
-            Err(exception) => return Verdict::Broken(exception.unwrap_or_else(Owned::none)),
+            Err(exception) => return broken(exception),
         };
         let prepared = Instant::now();
         self.signals.begin_execution();
@@ -492,7 +492,7 @@ impl<'a> Explorer<'a> {
         if let Err(problem) = ran {
             seats.into_iter().flatten().for_each(Seat::retire);
             error::runtime_error(&format!("no stack for a worker: {problem}"));
-            return broken();
+            return broken(error::take());
         }
         let verdict = self.verdict(cut, &state, &ends);
         if cut == Some(Cut::Daemons) {
@@ -927,8 +927,9 @@ fn run_thread(task: threads::Task, thread: ThreadState) {
 }
 
 /// Setup has raised.
-fn broken() -> Verdict {
-    match error::take() {
+/// Of an exception outside the workers.
+fn broken(exception: Option<Owned>) -> Verdict {
+    match exception {
         Some(exception) if error::is_abandoned(exception.borrow()) => {
             Verdict::Cut(Cut::Interrupted)
         }
