@@ -328,7 +328,7 @@ def _show_plainly(rows: Iterable[Sequence[str]]) -> None:
     widths = [max(len(row[column]) for row in all_rows) for column in range(len(_HEADINGS))]
     for first, *figures in all_rows:
         shown = (figure.rjust(width) for figure, width in zip(figures, widths[1:], strict=True))
-        print(first.ljust(widths[0]), *shown, sep="  ")
+        print(first.ljust(widths[0]), *shown)
 
 
 def _row(one: Measurement) -> tuple[str, ...]:
