@@ -73,17 +73,37 @@ fn locking(events: u32) -> Trace {
     trace
 }
 
+/// Three workers in turn, one event each: two increment one variable, the third
+/// one another variable that a fourth one, which comes last, reads.
+fn alternating(events: u32) -> Trace {
+    let mut trace = Trace::new();
+    for i in 0..events - 1 {
+        let (worker, round) = (i % 3, i / 3);
+        let kind = if round % 2 == 0 { Kind::Read } else { Kind::Write };
+        trace.push(worker as Worker, round, &[access(worker / 2, kind)]);
+    }
+    trace.push(3, 0, &[access(1, Kind::Read)]);
+    trace
+}
+
 /// Analysis of one trace and the plan after it.
 fn per_event(c: &mut Criterion) {
+    per_event_within(c, None);
+    per_event_within(c, Some(2));
+}
+
+fn per_event_within(c: &mut Criterion, bound: Option<u32>) {
     type Shape = fn(u32) -> Trace;
     let shapes = [
         ("private", private as Shape),
         ("counting", counting),
         ("racing", racing),
         ("locking", locking),
+        ("alternating", alternating),
     ];
     for (name, shape) in shapes {
-        let mut group = c.benchmark_group(format!("per event, {name}"));
+        let within = bound.map_or(String::new(), |bound| format!(", bound {bound}"));
+        let mut group = c.benchmark_group(format!("per event, {name}{within}"));
         for events in [100, 1000, 10_000, 100_000] {
             let trace = shape(events);
             group.throughput(Throughput::Elements(u64::from(events)));
@@ -91,7 +111,7 @@ fn per_event(c: &mut Criterion) {
             group.bench_with_input(BenchmarkId::from_parameter(events), &trace, |b, trace| {
                 b.iter_batched_ref(
                     || {
-                        let mut dpor = Dpor::new();
+                        let mut dpor = Dpor::with_bound(bound);
                         dpor.next_plan(None);
                         dpor
                     },

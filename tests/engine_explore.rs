@@ -31,8 +31,8 @@ impl Runner for Checker<'_> {
         if outcome.deadlock || value != self.expected { Verdict::Fail } else { Verdict::Pass }
     }
 
-    fn progress(&mut self, progress: &Progress) -> bool {
-        self.estimates.extend(progress.estimate.map(|e| e.total));
+    fn progress(&mut self, progress: &Progress<'_>) -> bool {
+        self.estimates.extend(progress.estimate().map(|e| e.total));
         true
     }
 }

@@ -14,7 +14,7 @@
 use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 
-use super::history::History;
+use super::history::{History, Step};
 use super::reversal::Reversal;
 use crate::trace::{Kind, Worker};
 
@@ -27,99 +27,169 @@ const PATIENCE: usize = 20_000;
 /// workers, and by one more where workers wait for tokens. (The first is the
 /// number of Marmanis et al.; the second was found by trying: with a slack of 0,
 /// one in 15,000 random programs of two workers with locks misses a trace.)
-pub(super) fn slack(h: &History) -> u32 {
+fn slack(h: &History) -> u32 {
     let waits = h.slots.iter().any(|slot| slot.is_resource);
     (h.workers as u32 + u32::from(waits)).saturating_sub(2)
 }
 
-/// The beginning of a trace: of every worker some events, and one more event.
+/// What a bound allows in the execution at hand.
+#[derive(Debug)]
+pub(super) struct Limit {
+    /// So many preemptions.
+    most: u32,
+    /// For each run of the execution, how many preemptions there are before it.
+    before: Vec<(Step, u32)>,
+    /// An execution that begins as this one until there needs more than `most`.
+    fatal: Step,
+}
+
+/// Of executions that are as long it is found out once where they become fatal,
+/// because then most of their races are beyond it.
+const LONG: Step = 32;
+
+impl Limit {
+    /// That of a bound.
+    pub fn new(h: &History, bound: u32) -> Self {
+        let most = bound + slack(h);
+        let mut before = Vec::new();
+        let mut preemptions = 0;
+        let mut last: Option<Worker> = None;
+        for (start, worker) in h.runs.starts() {
+            let left = last.map(|last| (last, h.count_before(last, start)));
+            preemptions += u32::from(left.is_some_and(|(last, n)| !leaves_freely(h, last, n)));
+            before.push((start, preemptions));
+            last = Some(worker);
+        }
+        let mut fatal = h.events + 1;
+        if h.events >= LONG && preemptions > most {
+            let mut possible = before[before.partition_point(|&(_, n)| n <= most)].0;
+            while possible + 1 < fatal {
+                let middle = possible.midpoint(fatal);
+                let beginning = Beginning::first(h, middle.min(h.events));
+                let exceeds = middle <= h.events && beginning.needs_more_than(most);
+                *if exceeds { &mut fatal } else { &mut possible } = middle;
+            }
+        }
+        Self { most, before, fatal }
+    }
+
+    /// Does every trace that begins with `v` need more preemptions than allowed?
+    pub fn excludes(&self, h: &History, v: &Reversal) -> bool {
+        if v.depth >= self.fatal {
+            return true;
+        }
+        let run = self.before.partition_point(|&(start, _)| start <= v.depth).max(1) - 1;
+        let left = (self.most + 1).saturating_sub(self.before.get(run).map_or(0, |run| run.1));
+        // As the events come, they need at most one preemption for each run.
+        let window = v.window();
+        if h.runs.within(&window).take(left as usize).count() < left as usize {
+            return false;
+        }
+        Beginning::of(h, v).needs_more_than(self.most)
+    }
+}
+
+/// Is it no preemption to leave a worker after `n` of its events?
+fn leaves_freely(h: &History, worker: Worker, n: u32) -> bool {
+    h.nth(worker, n).is_none_or(|step| {
+        let waits = |kind| matches!(kind, Kind::Acquire | Kind::Join);
+        h.advances(step) || h.accesses(step).iter().any(|a| waits(a.kind))
+    })
+}
+
+/// The beginning of a trace: of every worker some events, and maybe one more event.
 struct Beginning<'a> {
     h: &'a History,
-    v: &'a Reversal,
+    /// Without the event more.
+    until: Counts,
+    /// With it.
     end: Counts,
-    /// What must come before the last event of the reversal.
+    /// What must come before it.
     before_last: Counts,
 }
 
-/// Does every trace that begins with `v` need more than `bound` preemptions?
-pub(super) fn exceeds(h: &History, v: &Reversal, bound: u32) -> bool {
-    let beginning = Beginning::new(h, v);
-    let mut layer = vec![(Counts::from_elem(0, h.workers), None)];
-    let mut seen = FxHashSet::default();
-    for _ in 0..=bound {
-        let mut next = Vec::new();
-        while let Some((counts, last)) = layer.pop() {
-            if !seen.insert((counts.clone(), last)) {
-                continue;
-            }
-            if counts == beginning.end || seen.len() > PATIENCE {
-                return false;
-            }
-            let preempts = last.is_some_and(|last| !beginning.leaves_freely(&counts, last));
-            for worker in 0..h.workers as Worker {
-                if Some(worker) == last {
-                    continue;
-                }
-                let to = beginning.run(&counts, worker);
-                if to > counts[worker as usize] {
-                    let mut counts = counts.clone();
-                    counts[worker as usize] = to;
-                    if preempts { &mut next } else { &mut layer }.push((counts, Some(worker)));
-                }
-            }
-        }
-        layer = next;
-    }
-    true
-}
-
 impl<'a> Beginning<'a> {
-    fn new(h: &'a History, v: &'a Reversal) -> Self {
-        let mut end: Counts = (0..h.workers as Worker).map(|w| v.until(w)).collect();
+    /// The first so many events of an execution.
+    fn first(h: &'a History, events: Step) -> Self {
+        let end: Counts = (0..h.workers as Worker).map(|w| h.count_before(w, events)).collect();
+        Self { h, until: end.clone(), end, before_last: Counts::new() }
+    }
+
+    /// What a reversal begins with.
+    fn of(h: &'a History, v: &Reversal) -> Self {
+        let until: Counts = (0..h.workers as Worker).map(|w| v.until(w)).collect();
         let mut before_last = Counts::from_elem(0, h.workers);
         for access in v.foreseen().unwrap_or_default() {
-            for touch in h.touches_of_any(access.slot, access.kind) {
+            for touch in h.touches_of_any(access.slot, access.kind).iter().rev() {
                 let (w, n) = (h.worker(touch.step) as usize, h.ordinal(touch.step));
-                if n < end[w] && touch.kind.conflicts(access.kind) {
+                if n < until[w] && touch.kind.conflicts(access.kind) {
                     before_last[w] = before_last[w].max(n + 1);
+                    if touch.step < v.depth && touch.kind.is_write() {
+                        // It comes after all that conflicted before.
+                        break;
+                    }
                 }
             }
         }
+        let mut end = until.clone();
         end[v.runner() as usize] += 1;
-        Self { h, v, end, before_last }
+        Self { h, until, end, before_last }
+    }
+
+    fn needs_more_than(&self, bound: u32) -> bool {
+        let h = self.h;
+        let mut layer = vec![(Counts::from_elem(0, h.workers), None)];
+        let mut seen = FxHashSet::default();
+        for _ in 0..=bound {
+            let mut next = Vec::new();
+            while let Some((counts, last)) = layer.pop() {
+                if !seen.insert((counts.clone(), last)) {
+                    continue;
+                }
+                if counts == self.end || seen.len() > PATIENCE {
+                    return false;
+                }
+                let preempts = last.is_some_and(|last: Worker| {
+                    let n = counts[last as usize];
+                    n < self.end[last as usize] && !leaves_freely(h, last, n)
+                });
+                for worker in 0..h.workers as Worker {
+                    if Some(worker) == last {
+                        continue;
+                    }
+                    let to = self.run(&counts, worker);
+                    if to > counts[worker as usize] {
+                        let mut counts = counts.clone();
+                        counts[worker as usize] = to;
+                        if preempts { &mut next } else { &mut layer }.push((counts, Some(worker)));
+                    }
+                }
+            }
+            layer = next;
+        }
+        true
     }
 
     /// How far a worker gets if it goes on as long as the order allows. Stopping
     /// earlier never saves a preemption.
     fn run(&self, counts: &Counts, worker: Worker) -> u32 {
         let w = worker as usize;
+        let (from, until) = (counts[w], self.until[w]);
         let done = |clock: &[u32]| {
             clock.iter().zip(counts).enumerate().all(|(x, (c, n))| x == w || c <= n)
         };
-        let until = self.v.until(worker);
-        if counts[w] < until || (counts[w] == until && worker == self.v.runner()) {
-            for &step in self.h.clocked_from(worker, counts[w]) {
-                if self.h.ordinal(step) >= until {
-                    break;
-                }
-                if !done(self.h.clock(step)) {
-                    return self.h.ordinal(step);
-                }
+        if from < until {
+            // A worker's clocks only grow.
+            let clocked = self.h.clocked_from(worker, from);
+            let stop = clocked.partition_point(|&step| done(self.h.clock(step)));
+            let stop = clocked.get(stop).map_or(until, |&step| self.h.ordinal(step));
+            if stop < until {
+                return stop;
             }
-            if worker == self.v.runner() && done(&self.before_last) {
-                return until + 1;
-            }
-            return until;
         }
-        counts[w]
-    }
-
-    fn leaves_freely(&self, counts: &Counts, worker: Worker) -> bool {
-        let n = counts[worker as usize];
-        n >= self.end[worker as usize]
-            || self.h.nth(worker, n).is_none_or(|step| {
-                let waits = |kind| matches!(kind, Kind::Acquire | Kind::Join);
-                self.h.advances(step) || self.h.accesses(step).iter().any(|a| waits(a.kind))
-            })
+        if from <= until && until < self.end[w] && done(&self.before_last) {
+            return until + 1;
+        }
+        until.max(from)
     }
 }

@@ -9,7 +9,9 @@
 //! their worker.
 
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 
+use crate::strategy::Segment;
 use crate::trace::{Access, Kind, Loc, Trace, Trait, Worker};
 
 /// Index of a step: an event of the trace, or behind them, in the order of
@@ -60,6 +62,87 @@ pub(super) struct Slot {
     pub(super) known: Trait,
 }
 
+/// A run of one worker, up to where the next one starts.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    start: Step,
+    worker: Worker,
+    /// Position of its first event among those of its worker.
+    ordinal: u32,
+}
+
+/// The maximal runs of one worker, in the order in which they were executed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Runs {
+    runs: Vec<Run>,
+    end: Step,
+}
+
+/// A part of an execution: of every worker some consecutive events, and maybe one
+/// event more.
+#[derive(Debug)]
+pub(super) struct Window {
+    /// Nothing before this step is part of it.
+    pub from: Step,
+    /// For each worker, from which of its events on, and until before which.
+    pub bounds: SmallVec<[(u32, u32); 4]>,
+    /// Whose event comes after all that.
+    pub last: Option<Worker>,
+}
+
+impl Runs {
+    /// Where each run starts, and whose it is.
+    pub fn starts(&self) -> impl Iterator<Item = (Step, Worker)> + '_ {
+        self.runs.iter().map(|run| (run.start, run.worker))
+    }
+
+    /// The runs of the first so many events.
+    pub fn until(&self, end: Step) -> impl Iterator<Item = Segment> + '_ {
+        let runs = self.runs.iter().take_while(move |run| run.start < end);
+        runs.enumerate().map(move |(at, run)| {
+            let events = self.end_of(at).min(end) - run.start;
+            Segment { worker: run.worker, events }
+        })
+    }
+
+    fn end_of(&self, at: usize) -> Step {
+        self.runs.get(at + 1).map_or(self.end, |run| run.start)
+    }
+
+    /// The runs of a window.
+    pub fn within<'a>(&'a self, window: &'a Window) -> impl Iterator<Item = Segment> + 'a {
+        let mut left: u32 = window.bounds.iter().map(|(from, to)| to.saturating_sub(*from)).sum();
+        let mut at = self.runs.partition_point(|run| run.start <= window.from).max(1) - 1;
+        let mut last = window.last;
+        std::iter::from_fn(move || {
+            let mut found: Option<Segment> = None;
+            while left > 0 {
+                let Run { start, worker, ordinal } = self.runs[at];
+                let (from, to) = window.bounds[worker as usize];
+                let (from, to) = (from.max(ordinal), to.min(ordinal + self.end_of(at) - start));
+                if from < to {
+                    match &mut found {
+                        None => found = Some(Segment { worker, events: to - from }),
+                        Some(found) if found.worker == worker => found.events += to - from,
+                        Some(_) => return found,
+                    }
+                    left -= to - from;
+                }
+                at += 1;
+            }
+            match (&mut found, last) {
+                (Some(found), Some(worker)) if found.worker != worker => {}
+                (found, Some(worker)) => {
+                    found.get_or_insert(Segment { worker, events: 0 }).events += 1;
+                    last = None;
+                }
+                (_, None) => {}
+            }
+            found
+        })
+    }
+}
+
 /// Maps the trace's locations to dense slots.
 #[derive(Debug, Default)]
 struct Slots {
@@ -103,8 +186,7 @@ pub(super) struct History {
     started: Vec<bool>,
     /// The steps at which time jumped.
     advances: Vec<Step>,
-    /// Where runs of one worker start.
-    runs: Vec<Step>,
+    pub runs: Runs,
     slot_of: Slots,
     pub(super) slots: Vec<Slot>,
     pub(super) touches: Vec<Touch>,
@@ -137,6 +219,7 @@ impl History {
         }
         self.workers = workers;
         self.events = trace.len() as u32;
+        self.runs.end = self.events;
         self.slot_of.reset(max, accesses);
         self.started.resize(workers, false);
         if self.steps_of.len() < workers {
@@ -174,7 +257,7 @@ impl History {
         self.executed.clear();
         self.started.clear();
         self.advances.clear();
-        self.runs.clear();
+        self.runs.runs.clear();
         self.slots.clear();
         self.touches.clear();
         self.clock_at.clear();
@@ -192,7 +275,8 @@ impl History {
     fn add_step(&mut self, worker: Worker, accesses: &[Access]) {
         let step = self.worker.len() as Step;
         if self.worker.last() != Some(&worker) && step < self.events {
-            self.runs.push(step);
+            let ordinal = self.steps_of[worker as usize].len() as u32;
+            self.runs.runs.push(Run { start: step, worker, ordinal });
         }
         self.worker.push(worker);
         self.ordinal.push(self.steps_of[worker as usize].len() as u32);
@@ -376,15 +460,6 @@ impl History {
             .first()
             .map_or(self.executed(worker), |&s| self.ordinal(s));
         end.saturating_sub(n)
-    }
-
-    /// The maximal runs of one worker from event `from` on, as (start, end).
-    pub fn runs_from(&self, from: Step) -> impl Iterator<Item = (Step, Step)> + '_ {
-        let at = self.runs.partition_point(|&s| s <= from).max(1) - 1;
-        (at..self.runs.len()).map(move |i| {
-            let end = self.runs.get(i + 1).copied().unwrap_or(self.events);
-            (self.runs[i].max(from), end)
-        })
     }
 }
 

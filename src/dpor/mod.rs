@@ -29,8 +29,9 @@ use std::collections::BTreeMap;
 use smallvec::SmallVec;
 
 use crate::explore::{Estimate, Estimator, Sizes};
-use crate::strategy::{Plan, Segment, Sleeper, Strategy};
+use crate::strategy::{Plan, Sleeper, Strategy};
 use crate::trace::{Trace, Worker};
+use bound::Limit;
 use history::{History, SlotAccess, Step};
 use races::{Race, Races};
 use record::LazyRecord;
@@ -182,8 +183,9 @@ impl Dpor {
         self.races.compute(&mut self.history);
         self.stats.races += self.races.found.len() as u64;
         let now = LazyRecord::default();
+        let limit = self.bound.map(|bound| Limit::new(&self.history, bound));
         for race in std::mem::take(&mut self.races.found) {
-            self.reverse(race, &now);
+            self.reverse(race, limit.as_ref(), &now);
         }
     }
 
@@ -250,7 +252,7 @@ impl Dpor {
     }
 
     /// Plans the executions that reverse a race, unless they are covered.
-    fn reverse(&mut self, race: Race, now: &LazyRecord) {
+    fn reverse(&mut self, race: Race, limit: Option<&Limit>, now: &LazyRecord) {
         let (h, v) = (&self.history, &mut self.reversal);
         v.set(h, race);
         let depth = v.depth;
@@ -268,7 +270,7 @@ impl Dpor {
                 }
             }
         }
-        if self.bound.is_some_and(|bound| bound::exceeds(h, v, bound + bound::slack(h))) {
+        if limit.is_some_and(|limit| limit.excludes(h, v)) {
             self.stats.pruned += 1;
             return;
         }
@@ -301,18 +303,12 @@ impl Dpor {
         };
         self.common = depth;
         self.plan.segments.clear();
-        for (start, end) in self.history.runs_from(0) {
-            if start >= depth {
-                break;
-            }
-            let events = end.min(depth) - start;
-            self.plan.segments.push(Segment { worker: self.history.worker(start), events });
-        }
+        self.plan.segments.extend(self.history.runs.until(depth));
         let node = self.nodes.get_mut(&depth).expect("picked above");
         let mut branch = node.pending.remove(0);
         let mut at = depth;
         loop {
-            for &run in &branch.runs {
+            for run in branch.runs() {
                 match self.plan.segments.last_mut() {
                     Some(last) if last.worker == run.worker && at > depth => {
                         last.events += run.events;

@@ -11,7 +11,7 @@
 use std::cell::OnceCell;
 use std::rc::Rc;
 
-use super::history::{History, SlotAccess};
+use super::history::{History, Runs, SlotAccess};
 use crate::trace::{Kind, Trait, Worker};
 
 /// Names the i-th access of a step by the step's past.
@@ -25,6 +25,7 @@ pub(super) struct Record {
     accesses: Vec<SlotAccess>,
     /// For each access.
     names: Vec<Name>,
+    pub runs: Runs,
     /// For each slot, what was told of it.
     known: Vec<Trait>,
     by_name: OnceCell<Vec<(Name, u32)>>,
@@ -35,7 +36,7 @@ pub(super) struct Record {
 impl Record {
     pub fn of(h: &History) -> Self {
         let known = h.slots.iter().map(|slot| slot.known).collect();
-        let mut record = Self { known, ..Self::default() };
+        let mut record = Self { known, runs: h.runs.clone(), ..Self::default() };
         let mut pasts = Pasts::new(h);
         let mut named = Vec::with_capacity(h.steps() as usize);
         for step in 0..h.steps() {

@@ -6,10 +6,9 @@
 //! worker some consecutive events. So it costs a number per worker to set up,
 //! and its events are listed only if it really becomes a branch.
 
-use super::history::{History, SlotAccess, Step};
+use super::history::{History, SlotAccess, Step, Window};
 use super::races::Race;
 use super::record::{LazyRecord, Record};
-use crate::strategy::Segment;
 use crate::trace::{Kind, Worker};
 
 /// A wakeup sequence, as far as it is not yet matched against a wakeup tree.
@@ -241,32 +240,11 @@ impl Reversal {
             .any(|t| t.kind.conflicts(access.kind) && self.contains(h, t.step))
     }
 
-    /// What is left of the sequence, as runs.
-    pub fn segments(&self, h: &History) -> Vec<Segment> {
-        let mut segments: Vec<Segment> = Vec::new();
-        let mut push = |worker: Worker, events: u32| match segments.last_mut() {
-            Some(last) if last.worker == worker => last.events += events,
-            _ => segments.push(Segment { worker, events }),
-        };
-        let mut left: u32 =
-            self.passed.iter().zip(&self.until).map(|(p, u)| u.saturating_sub(*p)).sum();
-        for (start, end) in h.runs_from(self.depth) {
-            if left == 0 {
-                break;
-            }
-            let worker = h.worker(start);
-            let w = worker as usize;
-            let from = h.ordinal(start).max(self.passed[w]);
-            let to = (h.ordinal(start) + (end - start)).min(self.until[w]);
-            if from < to {
-                push(worker, to - from);
-                left -= to - from;
-            }
-        }
-        if self.is_left(self.runner) {
-            push(self.runner, 1);
-        }
-        segments
+    /// What is left of the sequence.
+    pub fn window(&self) -> Window {
+        let bounds = self.passed.iter().copied().zip(self.until.iter().copied()).collect();
+        let last = self.is_left(self.runner).then_some(self.runner);
+        Window { from: self.depth, bounds, last }
     }
 }
 

@@ -3,11 +3,12 @@
 //!
 //! The tree is ordered, and its leaves are the beginnings of executions. It is
 //! a radix tree: an edge is a sequence of runs, worker × number of events, that
-//! is split when another sequence leaves it half-way.
+//! is split when another sequence leaves it half-way. As long as it is not, it is
+//! kept as the window into an execution that it is, and takes a few words.
 
 use std::rc::Rc;
 
-use super::history::{History, SlotAccess, Step};
+use super::history::{History, SlotAccess, Step, Window};
 use super::record::{LazyRecord, Record};
 use super::reversal::{Known, Reversal};
 use crate::strategy::{Segment, Sleeper};
@@ -16,7 +17,7 @@ use crate::trace::Worker;
 /// An edge of a wakeup tree, and the subtree behind it.
 #[derive(Debug)]
 pub(super) struct Branch {
-    pub runs: Vec<Segment>,
+    edge: Edge,
     /// Of the execution that the edge was found in.
     record: Rc<Record>,
     pub next: Vec<Branch>,
@@ -28,26 +29,54 @@ pub(super) struct Branch {
     last: Option<Box<[SlotAccess]>>,
 }
 
+#[derive(Debug)]
+enum Edge {
+    Window(Window),
+    Listed(Vec<Segment>),
+}
+
 impl Branch {
     /// A branch that executes `v`. See [`Branch::covers`].
     pub fn new(v: &Reversal, h: &History, now: &LazyRecord, covers: bool) -> Self {
         let record = Rc::clone(now.get(h));
         let last = v.foreseen().map(Into::into);
-        Self { runs: v.segments(h), record, next: Vec::new(), covers, last }
+        Self { edge: Edge::Window(v.window()), record, next: Vec::new(), covers, last }
+    }
+
+    /// The edge.
+    pub fn runs(&self) -> impl Iterator<Item = Segment> + '_ {
+        let (window, listed) = match &self.edge {
+            Edge::Window(window) => (Some(self.record.runs.within(window)), None),
+            Edge::Listed(runs) => (None, Some(runs.iter().copied())),
+        };
+        window.into_iter().flatten().chain(listed.into_iter().flatten())
     }
 
     /// Cuts the edge behind `events` events of its run number `run`.
     fn split(&mut self, run: usize, events: u32) {
-        let mut rest = self.runs.split_off(run);
+        let mut runs: Vec<Segment> = self.runs().collect();
+        let mut rest = runs.split_off(run);
         if events > 0 {
-            self.runs.push(Segment { events, ..rest[0] });
+            runs.push(Segment { events, ..rest[0] });
             rest[0].events -= events;
         }
+        self.edge = Edge::Listed(runs);
         let next = std::mem::take(&mut self.next);
         let record = Rc::clone(&self.record);
-        let last = self.last.take();
-        self.next.push(Branch { runs: rest, record, next, covers: self.covers, last });
+        let (edge, last) = (Edge::Listed(rest), self.last.take());
+        self.next.push(Branch { edge, record, next, covers: self.covers, last });
     }
+}
+
+/// How far down an edge a sequence goes.
+struct Passed {
+    run: usize,
+    /// Of that run.
+    events: u32,
+    /// To its end?
+    whole: bool,
+    /// If not, because the next step is no weak initial (or that is not known)?
+    weak_initial: Option<bool>,
 }
 
 /// Adds the sequence to a tree, given by its root's branches, unless an
@@ -67,45 +96,40 @@ pub(super) fn insert(
         }
         let mut into = None;
         for (i, branch) in branches.iter().enumerate() {
-            let (run, events, weak_initial) = pass(branch, v, h, now);
+            let passed = pass(branch, v, h, now);
             // A step of which too little is known counts as no weak initial.
-            covers &= weak_initial.is_some();
-            if (run, events) != (0, 0) {
-                into = Some((i, run, events));
+            covers &= passed.weak_initial.is_some();
+            if (passed.run, passed.events) != (0, 0) {
+                into = Some((i, passed));
                 break;
             }
         }
-        let Some((i, run, events)) = into else {
+        let Some((i, passed)) = into else {
             branches.push(Branch::new(v, h, now, covers));
             return;
         };
         let branch = &mut branches[i];
-        let is_leaf = run == branch.runs.len() && branch.next.is_empty();
+        let is_leaf = passed.whole && branch.next.is_empty();
         if v.is_empty() || (is_leaf && branch.covers) {
             return;
         }
-        if run < branch.runs.len() {
-            branch.split(run, events);
+        if !passed.whole {
+            branch.split(passed.run, passed.events);
         }
         branches = &mut branch.next;
     }
 }
 
 /// Goes down an edge as long as its steps are weak initials of what is left of
-/// the sequence. Where it stops, (run, events of that run), and whether it does
-/// so because the next step is none, or not known.
-fn pass(
-    branch: &Branch,
-    v: &mut Reversal,
-    h: &History,
-    now: &LazyRecord,
-) -> (usize, u32, Option<bool>) {
+/// the sequence.
+fn pass(branch: &Branch, v: &mut Reversal, h: &History, now: &LazyRecord) -> Passed {
     let record = &branch.record;
-    for (i, run) in branch.runs.iter().enumerate() {
+    let mut runs = branch.runs().enumerate().peekable();
+    let mut run = 0;
+    while let Some((i, Segment { worker, events: length })) = runs.next() {
         let mut events = 0;
-        while events < run.events {
-            let worker = run.worker;
-            let is_last = i + 1 == branch.runs.len() && events + 1 == run.events;
+        while events < length {
+            let is_last = runs.peek().is_none() && events + 1 == length;
             let guess = branch.last.as_deref().filter(|_| is_last);
             let known = Known {
                 worker,
@@ -115,14 +139,15 @@ fn pass(
             };
             let weak_initial = v.weak_initial(h, now, known);
             if weak_initial != Some(true) {
-                return (i, events, weak_initial);
+                return Passed { run: i, events, whole: false, weak_initial };
             }
-            let alike = v.steps_alike(h, worker).min(run.events - events);
+            let alike = v.steps_alike(h, worker).min(length - events);
             v.passed[worker as usize] += alike;
             events += alike;
         }
+        run = i + 1;
     }
-    (branch.runs.len(), 0, Some(true))
+    Passed { run, events: 0, whole: true, weak_initial: Some(true) }
 }
 
 /// Does a sleeping worker's step still sleep when execution reaches `to`?

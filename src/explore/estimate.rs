@@ -19,6 +19,15 @@ pub struct Estimate {
     pub high: f64,
 }
 
+impl Estimate {
+    /// The same, given how many executions there were already.
+    pub fn at_least(self, executions: u64) -> Self {
+        let least = executions as f64;
+        let Self { total, low, high } = self;
+        Self { total: total.max(least), low: low.max(least), high: high.max(least) }
+    }
+}
+
 /// The sizes of the branches of one point that are done.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sizes {
@@ -71,10 +80,9 @@ impl Estimator {
 
     /// The estimate, given how many executions there were at least.
     pub fn finish(self, at_least: u64) -> Estimate {
-        let least = at_least as f64;
-        let total = self.mean.max(least);
+        let total = self.mean.max(at_least as f64);
         let margin = 1.96 * self.variance.sqrt();
-        Estimate { total, low: (total - margin).max(least), high: total + margin }
+        Estimate { total, low: total - margin, high: total + margin }.at_least(at_least)
     }
 }
 

@@ -167,7 +167,7 @@ impl Runner for Bounded<'_, '_> {
         verdict
     }
 
-    fn progress(&mut self, _progress: &super::Progress) -> bool {
+    fn progress(&mut self, _progress: &super::Progress<'_>) -> bool {
         let goes_on = |cost: Cost| cost.preemptions >= self.before;
         !self.search.is_spent() && self.search.cost().is_none_or(goes_on)
     }

@@ -32,7 +32,7 @@ pub trait Runner {
     fn run(&mut self, plan: &Plan, strategy: &mut dyn Strategy, trace: &mut Trace) -> Verdict;
 
     /// Told after every execution. False ends the exploration.
-    fn progress(&mut self, _progress: &Progress) -> bool {
+    fn progress(&mut self, _progress: &Progress<'_>) -> bool {
         true
     }
 }
@@ -65,16 +65,22 @@ pub enum End {
 }
 
 /// How far an exploration has come.
-#[derive(Clone, Copy, Debug)]
-pub struct Progress {
+#[derive(Clone, Copy)]
+pub struct Progress<'a> {
     /// Executions so far.
     pub executions: u64,
     /// Failing ones among them.
     pub failures: u64,
     /// Since the start.
     pub elapsed: Duration,
-    /// Of the executions in all, where the strategy can tell.
-    pub estimate: Option<Estimate>,
+    strategy: &'a dyn Strategy,
+}
+
+impl Progress<'_> {
+    /// Of the executions in all, where the strategy can tell. Takes a moment.
+    pub fn estimate(&self) -> Option<Estimate> {
+        self.strategy.estimate().map(|estimate| estimate.at_least(self.executions))
+    }
 }
 
 /// A failing execution.
@@ -140,7 +146,7 @@ pub fn explore(strategy: &mut dyn Strategy, runner: &mut dyn Runner, limits: &Li
             executions: summary.executions,
             failures: summary.failures.len() as u64,
             elapsed: start.elapsed(),
-            estimate: strategy.estimate(),
+            strategy: &*strategy,
         });
         if !goes_on {
             summary.end = End::Stopped;
@@ -148,7 +154,7 @@ pub fn explore(strategy: &mut dyn Strategy, runner: &mut dyn Runner, limits: &Li
         }
         last = Some(&trace);
     }
-    summary.estimate = strategy.estimate();
+    summary.estimate = strategy.estimate().map(|all| all.at_least(summary.executions));
     summary
 }
 
