@@ -4,6 +4,9 @@ The programs are those of Abdulla et al. (JACM 2017) and of the SCTBench collect
 location is an attribute or an element of its own.
 """
 
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -73,6 +76,18 @@ def test_counter(n, k, traces):
             state.x += 1
 
     assert count(Variables, [increment] * n)[0] == traces
+
+
+@pytest.mark.parametrize(("n", "k", "traces"), [(2, 1, 4), (3, 1, 36), (2, 2, 34), (2, 3, 328)])
+def test_counter_that_begins_as_a_default_in_its_class(n, k, traces):
+    class State:
+        x = 0
+
+    def increment(state):
+        for _ in range(k):
+            state.x += 1
+
+    assert count(State, [increment] * n)[0] == traces
 
 
 @pytest.mark.parametrize(
@@ -278,3 +293,71 @@ def test_indexer():
                 return self.cells[h]
 
     assert count(Table, [writer(number) for number in range(12)]) == (8, 0)
+
+
+def test_every_failing_trace_is_listed_once():
+    def increment(state):
+        for _ in range(2):
+            state.x += 1
+
+    result = explore_dpor(
+        Variables,
+        [increment] * 2,
+        lambda state: state.x == 4,
+        preemption_bound=None,
+        stop_on_first=False,
+        reproduce_on_failure=0,
+    )
+    assert result.num_explored == 34
+    # Two serial orders of the four increments lose nothing, and four that mix them.
+    assert len(result.failures) == 34 - 6
+    schedules = [tuple(schedule) for _, schedule in result.failures]
+    assert len(set(schedules)) == len(schedules)
+
+
+@pytest.mark.parametrize(("n", "bounds"), [(3, [24, 36]), (2, [4])])
+def test_a_bound_never_takes_more_executions_than_none(n, bounds):
+    def increment(state):
+        state.x += 1
+
+    for bound, most in zip(range(1, 3), [*bounds, bounds[-1]], strict=False):
+        result = explore_dpor(
+            Variables, [increment] * n, lambda s: True, preemption_bound=bound, stop_on_first=False
+        )
+        assert most <= result.num_explored <= bounds[-1]
+
+
+ORDER = """
+import frontrun
+
+class State:
+    def __init__(self):
+        self.names = {name: 0 for name in "abcdefgh"}
+        self.seen = {"x", "y"}
+
+def worker(name):
+    def work(state):
+        for other in sorted(state.seen):
+            state.names[name] += len(other)
+        state.seen = state.seen | {name}
+    return work
+
+result = frontrun.explore(
+    State, [worker(name) for name in "abc"], lambda s: len(s.seen) == 5,
+    preemption_bound=None, stop_on_first=False, reproduce_on_failure=0,
+)
+print(result.num_explored, result.failures)
+"""
+
+
+def test_the_order_of_exploration_does_not_depend_on_the_hash_seed():
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", ORDER],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("0", "1", "2", "4294967295")
+    }
+    assert len(told) == 1

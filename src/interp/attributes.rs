@@ -25,6 +25,8 @@ pub enum Home<'a> {
         dict: Option<Obj<'a>>,
         /// Is the class looked into too?
         class: bool,
+        /// Has it such an attribute?
+        in_class: bool,
     },
     /// In the class of the instance: a property or another data descriptor.
     Class,
@@ -64,7 +66,7 @@ pub fn home<'a>(owner: Obj<'a>, name: Obj<'a>) -> Home<'a> {
         let found = _PyType_Lookup(tp, name.as_ptr());
         if found.is_null() {
             return match has_storage(owner) {
-                true => instance(owner, name, is_mutable_type(tp)),
+                true => instance(owner, name, is_mutable_type(tp), false),
                 false => Home::Nowhere,
             };
         }
@@ -84,7 +86,7 @@ pub fn home<'a>(owner: Obj<'a>, name: Obj<'a>) -> Home<'a> {
             return Home::Class;
         }
         match (has_storage(owner), is_mutable_type(tp)) {
-            (true, mutable) => instance(owner, name, mutable),
+            (true, mutable) => instance(owner, name, mutable, true),
             (false, true) => Home::Class,
             (false, false) => Home::Nowhere,
         }
@@ -122,9 +124,9 @@ unsafe fn special_home<'a>(owner: Obj<'a>, tp: *mut ffi::PyTypeObject) -> Home<'
 }
 
 #[inline]
-fn instance<'a>(owner: Obj<'a>, name: Obj<'a>, class: bool) -> Home<'a> {
+fn instance<'a>(owner: Obj<'a>, name: Obj<'a>, class: bool, in_class: bool) -> Home<'a> {
     let storage = storage(owner);
-    Home::Instance { found: storage.get(name), dict: storage.dict(), class }
+    Home::Instance { found: storage.get(name), dict: storage.dict(), class, in_class }
 }
 
 /// The object in a slot (`__slots__`).
@@ -233,7 +235,7 @@ pub fn home_of_plain_store<'a>(owner: Obj<'a>, name: Obj<'a>) -> Home<'a> {
                 return Home::Nowhere;
             }
         }
-        if has_storage(owner) { instance(owner, name, false) } else { Home::Nowhere }
+        if has_storage(owner) { instance(owner, name, false, false) } else { Home::Nowhere }
     }
 }
 

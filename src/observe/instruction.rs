@@ -45,7 +45,7 @@ pub fn observe<'a>(
         }
         Op::LoadSuperAttr => {
             if let (Some(owner), Some(name)) = (operand(1), code.name(arg >> 2)) {
-                class_attribute(owner.type_of(), name, sink);
+                class_attribute(owner.type_of(), name, Kind::Read, sink);
             }
         }
         Op::LoadGlobal | Op::LoadBuiltin => load_global(code.name(arg >> 1), frame, sink),
@@ -157,15 +157,21 @@ pub fn load_attribute<'a>(owner: Obj<'a>, name: Obj<'a>, sink: &mut impl Sink<'a
         Home::Slot(value) => {
             sink.touch(Touch::keyed(owner, name, Kind::Read).with_value(value));
         }
-        Home::Instance { found, dict, class } => {
+        Home::Instance { found, dict, class, in_class } => {
             sink.touch(attribute(owner, name, dict, Kind::Read).with_value(found.value()));
-            if class && found.value().is_none() {
-                class_attribute(owner.type_of(), name, sink);
+            // A default in the class counts as looked at even where the instance has its
+            // own value: an instruction has equally many accesses whatever it finds.
+            match found.value().is_some() {
+                false if class => class_attribute(owner.type_of(), name, Kind::Read, sink),
+                true if class && in_class => {
+                    class_attribute(owner.type_of(), name, Kind::Unread, sink);
+                }
+                _ => {}
             }
         }
-        Home::Class => class_attribute(owner.type_of(), name, sink),
-        Home::OwnClass => class_attribute(owner, name, sink),
-        Home::Super(class) => class_attribute(class, name, sink),
+        Home::Class => class_attribute(owner.type_of(), name, Kind::Read, sink),
+        Home::OwnClass => class_attribute(owner, name, Kind::Read, sink),
+        Home::Super(class) => class_attribute(class, name, Kind::Read, sink),
         Home::Module(dict) => load_key(dict, name, sink),
         Home::Dict => ask_for_dict(owner, sink),
         Home::Nowhere => {}
@@ -252,9 +258,9 @@ fn store_at<'a>(
     }
 }
 
-fn class_attribute<'a>(class: Obj<'a>, name: Obj<'a>, sink: &mut impl Sink<'a>) {
+fn class_attribute<'a>(class: Obj<'a>, name: Obj<'a>, kind: Kind, sink: &mut impl Sink<'a>) {
     for base in attributes::mutable_bases(class) {
-        sink.touch(Touch::keyed(base, name, Kind::Read));
+        sink.touch(Touch::keyed(base, name, kind));
     }
 }
 
