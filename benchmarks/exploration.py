@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import frontrun
 
@@ -22,6 +23,7 @@ class State:
         self.x = 0
         self.v = [0] * 16
         self.lock = threading.Lock()
+        self.lists: list[list[int]] = [[], []]
 
 
 def increment(times: int) -> Callable[[State], None]:
@@ -61,20 +63,55 @@ def start_threads(state: State) -> None:
         thread.join()
 
 
-def long_and_private(state: State) -> None:
-    mine = []
-    for i in range(12_500):
-        mine.append(i)
-    state.x += 1
+def append(number: int) -> Callable[[State], None]:
+    def worker(state: State) -> None:
+        for i in range(6_200):
+            state.lists[number].append(i)
+        if number == 0:
+            state.x += 1
+        else:
+            state.x
+
+    return worker
 
 
-PROGRAMS: dict[str, list[Callable[[State], None]]] = {
-    "counter 2x1": [increment(1)] * 2,
-    "counter 3x2": [increment(2)] * 3,
-    "locked counter 3x3": [increment_locked] * 3,
-    "lastzero(8)": lastzero(8),
-    "two threads": [start_threads],
-    "25,000 private events": [long_and_private] * 2,
+BLOCKS, INODES = 26, 32
+
+
+class Disk:
+    """Inodes and blocks, each with a lock."""
+
+    def __init__(self) -> None:
+        self.inode, self.busy = [0] * INODES, [False] * BLOCKS
+        self.inode_locks = [threading.Lock() for _ in range(INODES)]
+        self.block_locks = [threading.Lock() for _ in range(BLOCKS)]
+
+
+def file_writer(number: int) -> Callable[[Disk], None]:
+    def worker(disk: Disk) -> None:
+        i = number % INODES
+        with disk.inode_locks[i]:
+            if disk.inode[i] == 0:
+                b = (i * 2) % BLOCKS
+                while True:
+                    with disk.block_locks[b]:
+                        if not disk.busy[b]:
+                            disk.busy[b] = True
+                            disk.inode[i] = b + 1
+                            break
+                    b = (b + 1) % BLOCKS
+
+    return worker
+
+
+PROGRAMS: dict[str, tuple[Callable[[], Any], list[Callable[[Any], None]]]] = {
+    "counter 2x1": (State, [increment(1)] * 2),
+    "counter 3x2": (State, [increment(2)] * 3),
+    "locked counter 3x3": (State, [increment_locked] * 3),
+    "lastzero(10)": (State, lastzero(10)),
+    "filesystem(19)": (Disk, [file_writer(number) for number in range(19)]),
+    "two threads": (State, [start_threads]),
+    "long, 3 shared accesses": (State, [append(number) for number in range(2)]),
 }
 
 
@@ -99,12 +136,12 @@ def main() -> None:
     print(f"CPython {sys.version.split()[0]}")
     print(f"{'program':24}{'executions':>11}{'events':>9}{'seconds':>9}{'µs each':>9}")
     print(" " * 24 + "of which µs: workers, setup and invariant, engine")
-    for name, workers in PROGRAMS.items():
+    for name, (setup, workers) in PROGRAMS.items():
         best = None
         for _ in range(repeat):
             started = time.perf_counter()
             result = frontrun.explore(
-                State, workers, lambda s: True, preemption_bound=None, reproduce_on_failure=0
+                setup, workers, lambda s: True, preemption_bound=None, reproduce_on_failure=0
             )
             spent = time.perf_counter() - started
             if best is None or spent < best[0]:

@@ -54,6 +54,7 @@ class Options:
     max_timeouts: int = 3
     trace_packages: Sequence[str] = ()
     on_progress: Callable[[Progress], object] | None = None
+    progress: bool = True
 
     def __post_init__(self) -> None:
         _check_int("max_branches", self.max_branches, 1)
@@ -69,6 +70,8 @@ class Options:
         packages = self.trace_packages
         if isinstance(packages, str) or not all(isinstance(p, str) for p in packages):
             raise TypeError(f"trace_packages must be a list of module names, not {packages!r}")
+        if not isinstance(self.progress, bool):
+            raise TypeError(f"progress must be True or False, not {self.progress!r}")
         if self.on_progress is not None and not callable(self.on_progress):
             raise TypeError(f"on_progress must be callable or None, not {self.on_progress!r}")
 
@@ -221,9 +224,10 @@ def explore(
             ``"fibers"`` or ``"threads"`` (see `frontrun.dpor.explore_dpor`),
             ``trace_packages``: patterns of dotted module names (``"pkg.*"``, as in `fnmatch`) of
             installed packages and of the standard library that are traced like the user's own
-            files, and ``on_progress``: called
-            with a `Progress` now and then. An option that the strategy does not support is an
-            error.
+            files, ``on_progress``: called with a `Progress` now and then, and ``progress``
+            (True): draw a progress bar when the exploration takes longer than a second and a
+            terminal shows the standard error (``FRONTRUN_PROGRESS=0`` turns all off). An option
+            that the strategy does not support is an error.
 
     Raises:
         TypeError, ValueError: for a bad argument, before anything runs.
@@ -295,12 +299,16 @@ def explore_natively(
         result = replay(replaying.recording, setup, workers, invariant, argument=argument)
         replaying.results.append(result)
         return result, {}
+    from frontrun._progress import drawn
+
     program, began = _host.Program(setup, workers, invariant), time.monotonic()
     for host in _host.hosts:
         options = host.before(program, options)
     if isinstance(options, SampleOptions) and options.seed is None:
         options = replace(options, seed=int.from_bytes(os.urandom(4), "big"))
-    told, stuck = _run(setup, workers, invariant, strategy, options)
+    with drawn(options.progress, options.on_progress) as on_progress:
+        watched = replace(options, on_progress=on_progress)
+        told, stuck = _run(setup, workers, invariant, strategy, watched)
     result = _result(told, program, options, stuck)
     seconds = time.monotonic() - began
     for host in _host.hosts:
@@ -380,8 +388,15 @@ def default_carrier() -> str:
 
 
 def _progress_teller(callback: Callable[[Progress], object]) -> Callable[..., object]:
-    def tell(executions: float, total: float | None, elapsed: float, failures: float) -> None:
-        callback(Progress(int(executions), total, elapsed, int(failures)))
+    def tell(
+        executions: float,
+        total: float | None,
+        elapsed: float,
+        failures: float,
+        low: float | None,
+        high: float | None,
+    ) -> None:
+        callback(Progress(int(executions), total, elapsed, int(failures), low, high))
 
     return tell
 

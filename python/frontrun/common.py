@@ -58,6 +58,10 @@ class Progress:
     """Seconds since the start."""
     failures: int
     """Failing executions so far."""
+    estimated_low: float | None = None
+    """Lower end of a 95 % confidence interval of the estimate."""
+    estimated_high: float | None = None
+    """Its upper end."""
 
 
 class CarrierWarning(UserWarning):
@@ -149,7 +153,13 @@ class InterleavingResult:
     seed: int | None = field(default=None, kw_only=True)
     """The seed that repeats this exploration; None when nothing was random."""
     stats: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
-    """Counters and times (nanoseconds) of the exploration."""
+    """Counters and times of the exploration: ``executions`` that were played to their end and
+    ``events`` in them; ``sleep_set_blocked``, executions that were cut off because others turned
+    out to cover them; ``minimising``, executions spent on a shorter counterexample; ``restarts``,
+    how often the search began anew because the first execution had filled a cache;
+    ``estimated_total``, ``estimated_low`` and ``estimated_high``, the number of executions there
+    are in all, with a 95 % confidence interval; nanoseconds spent in setup and invariant
+    (``setup_ns``), in workers (``workers_ns``) and in choosing what to run (``engine_ns``)."""
     inconclusive_reason: str | None = field(default=None, kw_only=True)
     """The limit that cut an execution off, when one did."""
     limit: str | None = field(default=None, kw_only=True)

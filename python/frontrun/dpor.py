@@ -27,6 +27,7 @@ def explore_dpor(
     reproduce_on_failure: int = 10,
     total_timeout: float | None = None,
     *,
+    progress: bool = True,
     clock: str = "virtual",
     max_timeouts: int = 3,
     trace_packages: Sequence[str] = (),
@@ -52,6 +53,9 @@ def explore_dpor(
         deadlock_timeout: Seconds that a worker may take between two scheduling points.
         reproduce_on_failure: How often the counterexample is replayed.
         total_timeout: Seconds after which the whole exploration ends; None for no limit.
+        progress: Draw a progress bar when the exploration takes longer than a second and a
+            terminal shows the standard error. The environment variable
+            ``FRONTRUN_PROGRESS=0`` turns all off.
         clock: ``"virtual"``: time stands still while a worker can run; ``"real"``: the same,
             and readings of clocks are left alone; ``"explored"``: a sleep or a timeout may
             end between any two steps of other workers.
@@ -80,6 +84,7 @@ def explore_dpor(
         deadlock_timeout=deadlock_timeout,
         reproduce_on_failure=reproduce_on_failure,
         total_timeout=total_timeout,
+        progress=progress,
         clock=clock,
         max_timeouts=max_timeouts,
         trace_packages=trace_packages,

@@ -868,7 +868,7 @@ impl exploration::Runner for Explorer<'_> {
         verdict
     }
 
-    fn progress(&mut self, progress: &Progress) -> bool {
+    fn progress(&mut self, progress: &Progress<'_>) -> bool {
         if let Some(callback) = &self.job.on_progress
             && self.goes_on
             && self.told.elapsed() >= PROGRESS
@@ -884,17 +884,19 @@ impl exploration::Runner for Explorer<'_> {
     }
 }
 
-fn tell_progress(callback: &Owned, progress: &Progress) -> error::Result<()> {
-    let number = |value: f64| Owned::from_float(value);
-    let total = match progress.estimate {
-        Some(estimate) => number(estimate.total)?,
-        None => Owned::none(),
+fn tell_progress(callback: &Owned, progress: &Progress<'_>) -> error::Result<()> {
+    let number = |value: Option<f64>| match value {
+        Some(value) => Owned::from_float(value),
+        None => Ok(Owned::none()),
     };
+    let estimate = progress.estimate();
     let all = [
-        number(progress.executions as f64)?,
-        total,
-        number(progress.elapsed.as_secs_f64())?,
-        number(progress.failures as f64)?,
+        number(Some(progress.executions as f64))?,
+        number(estimate.map(|e| e.total))?,
+        number(Some(progress.elapsed.as_secs_f64()))?,
+        number(Some(progress.failures as f64))?,
+        number(estimate.map(|e| e.low))?,
+        number(estimate.map(|e| e.high))?,
     ];
     let arguments: Vec<Obj<'_>> = all.iter().map(Owned::borrow).collect();
     call(callback.borrow(), &arguments).map(drop)
