@@ -279,6 +279,8 @@ impl Role {
             "_stop",
             "_delete",
             "_maintain_shutdown_locks",
+            // Of what notices that a thread without a `Thread` ends (3.13+).
+            "__del__",
         ];
         if !code.filename().ends_with("/threading.py") || is_traced(code) {
             return Role::Other;
