@@ -326,7 +326,11 @@ def _show(done: Sequence[Measurement]) -> None:
 def _show_plainly(rows: Iterable[Sequence[str]]) -> None:
     all_rows = [_HEADINGS, *rows]
     widths = [max(len(row[column]) for row in all_rows) for column in range(len(_HEADINGS))]
+    # Names are cut to what 80 columns leave for them.
+    widths[0] = min(widths[0], 80 - sum(2 + width for width in widths[1:]))
     for first, *figures in all_rows:
+        if len(first) > widths[0]:
+            first = first[: widths[0] - 1] + "…"
         shown = (figure.rjust(width) for figure, width in zip(figures, widths[1:], strict=True))
         print(first.ljust(widths[0]), *shown)
 
