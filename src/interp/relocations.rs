@@ -6,6 +6,7 @@
 use std::ffi::{CStr, c_char, c_int, c_void};
 
 use libc::{Elf64_Phdr, Elf64_Sym, dl_phdr_info};
+use rustc_hash::FxHashMap;
 
 /// A function by its name, and what is called in its place.
 pub type Redirection = (&'static CStr, *const ());
@@ -22,7 +23,8 @@ pub enum Objects {
 /// Redirects calls in the objects that are loaded now. Objects without such calls
 /// stay as they are; an object that was redirected before is left alone.
 pub fn redirect(objects: Objects, redirections: &[Redirection]) {
-    let mut visit = Visit { objects, redirections };
+    let targets = redirections.iter().map(|(name, target)| (*name, *target as usize)).collect();
+    let mut visit = Visit { objects, targets };
     // SAFETY: the callback gets what it expects, and keeps nothing of it.
     unsafe { libc::dl_iterate_phdr(Some(visit_object), (&raw mut visit).cast()) };
 }
@@ -55,9 +57,9 @@ pub fn generation() -> u64 {
     loads
 }
 
-struct Visit<'a> {
+struct Visit {
     objects: Objects,
-    redirections: &'a [Redirection],
+    targets: FxHashMap<&'static CStr, usize>,
 }
 
 /// `Elf64_Dyn`.
@@ -93,17 +95,17 @@ unsafe extern "C" fn visit_object(
     // SAFETY: `visit` is the one of `redirect`; the loader describes an object that
     // stays loaded while it iterates.
     unsafe {
-        let visit = &*visit.cast::<Visit<'_>>();
+        let visit = &*visit.cast::<Visit>();
         let object = Object::new(&*object);
         match visit.objects {
             Objects::Containing(address) if !object.contains(address) => 0,
             Objects::Containing(_) => {
-                object.redirect(visit.redirections);
+                object.redirect(&visit.targets);
                 1
             }
             Objects::Users => {
                 if !object.is_ours_or_libc() {
-                    object.redirect(visit.redirections);
+                    object.redirect(&visit.targets);
                 }
                 0
             }
@@ -179,7 +181,7 @@ impl<'a> Object<'a> {
 
     /// # Safety
     /// The object is loaded, and stays so.
-    unsafe fn redirect(&self, redirections: &[Redirection]) {
+    unsafe fn redirect(&self, targets: &FxHashMap<&'static CStr, usize>) {
         // SAFETY: the tables that the dynamic section points to are mapped; each
         // relocation of these two kinds fills one word, named by its symbol.
         unsafe {
@@ -201,8 +203,8 @@ impl<'a> Object<'a> {
                         (symbols as *const Elf64_Sym).add((relocation.info >> 32) as usize);
                     let name =
                         CStr::from_ptr((strings + (*symbol).st_name as usize) as *const c_char);
-                    if let Some((_, target)) = redirections.iter().find(|(n, _)| *n == name) {
-                        write(self.base + relocation.offset, *target as usize);
+                    if let Some(target) = targets.get(name) {
+                        write(self.base + relocation.offset, *target);
                     }
                 }
             }

@@ -13,6 +13,7 @@ use super::session;
 use crate::interp::error;
 use crate::interp::frame;
 use crate::interp::object::{Obj, Owned};
+use crate::interp::primitives::c_functions;
 use crate::interp::value::Value;
 use crate::observe::location::Field;
 use crate::trace::{Access, Kind, Loc, Worker};
@@ -44,6 +45,9 @@ fn known() -> &'static Resources {
 
 /// A new exploration, which is to notice these things or not.
 pub fn begin_exploration(watched: bool) {
+    if watched {
+        c_functions::intercept();
+    }
     known().watched.set(watched);
     drop(known().names.take());
 }

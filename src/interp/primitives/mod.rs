@@ -104,7 +104,6 @@ pub fn find() -> Result<()> {
 /// Redirects the primitives. Idempotent.
 pub fn intercept() -> Result<()> {
     find()?;
-    c_functions::intercept();
     hooks().for_each(Hook::redirect);
     Ok(())
 }
