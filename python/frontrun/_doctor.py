@@ -6,7 +6,7 @@ import argparse
 import platform
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from frontrun import __version__, cli
@@ -51,18 +51,14 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if complaint else 0
 
 
-def _obstacles() -> Iterator[str]:
-    """What else traces this process."""
-    if sys.gettrace() is not None:
-        yield (
-            "a trace function is set (a debugger, coverage.py): it does not see workers "
-            "on Python 3.11"
-        )
+def _obstacles() -> list[str]:
+    """What is in the way of explorations."""
     if sys.version_info >= (3, 12):
         tools = {number: sys.monitoring.get_tool(number) for number in range(6)}
         if all(tools.values()):
             names = ", ".join(map(str, tools.values()))
-            yield f"no tool id of sys.monitoring is free ({names}): explorations cannot begin"
+            return [f"no tool id of sys.monitoring is free ({names}): explorations cannot begin"]
+    return []
 
 
 class _Pair:

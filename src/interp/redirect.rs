@@ -12,6 +12,9 @@ use super::callables::{self, Callee};
 use super::code::{attribute, dict_items, list_items};
 use super::error::{self, Raised, Result};
 use super::object::{Obj, Owned};
+use super::primitives::threads::is_identity;
+use super::thread_state::ThreadState;
+use crate::runtime::session;
 
 /// `METH_*` flags that tell signatures apart.
 const SIGNATURE: c_int = ffi::METH_VARARGS
@@ -164,6 +167,10 @@ pub unsafe fn handle(
 ) -> *mut ffi::PyObject {
     // SAFETY: `self` of the call (the module, for a function), alive for the call.
     let this = unsafe { Obj::from_arg(this) };
+    // What a trace function does is no part of the program: it takes its locks, if any,
+    // between two steps.
+    let aside = ThreadState::current().is_tracing() && session::running().is_some();
+    let handler = if aside && !is_identity(hook) { Hook::pass_on } else { handler };
     handler(hook, this, &arguments).map_or_else(|Raised| std::ptr::null_mut(), Owned::into_ptr)
 }
 

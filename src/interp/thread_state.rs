@@ -14,6 +14,9 @@ unsafe extern "C" {
     fn PyThreadState_GetUnchecked() -> *mut PyThreadState;
 }
 
+/// A trace function of the interpreter, and what it is called with.
+pub type TraceFunction = (layout::Py_tracefunc, Option<Owned>);
+
 /// A thread state of this interpreter that lives as long as the process, or
 /// that its owner keeps alive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -227,11 +230,30 @@ impl ThreadState {
         unsafe { Obj::from_ptr((*self.raw()).c_traceobj.cast()) }.map(Obj::own)
     }
 
+    /// Does a trace or profile function run in it?
+    #[inline]
+    pub fn is_tracing(self) -> bool {
+        // SAFETY: reads a word of a live state.
+        unsafe { (*self.raw()).tracing > 0 }
+    }
+
     /// Its trace function and that function's object.
-    #[cfg(not(Py_3_12))]
-    pub fn trace_function(self) -> (layout::Py_tracefunc, Option<Owned>) {
+    pub fn trace_function(self) -> TraceFunction {
         // SAFETY: reads a word of a live state.
         (unsafe { (*self.raw()).c_tracefunc }, self.trace_object())
+    }
+
+    /// Sets the trace function of the attached state.
+    pub fn set_trace_function((function, object): &TraceFunction) {
+        let object =
+            object.as_ref().map_or(std::ptr::null_mut(), |object| object.borrow().as_ptr());
+        // SAFETY: a trace function with its object, of which the state takes a reference;
+        // the two declarations of its type differ in name only.
+        unsafe {
+            let function =
+                function.map(|function| std::mem::transmute::<_, ffi::Py_tracefunc>(function));
+            ffi::PyEval_SetTrace(function, object);
+        }
     }
 
     /// Tells the interpreter where this state's C stack lies (3.14+), so that deep

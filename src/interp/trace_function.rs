@@ -2,25 +2,86 @@
 //!
 //! CPython source: `Python/sysmodule.c` (`trace_trampoline`, `call_trampoline`).
 
+use std::cell::RefCell;
 use std::ffi::c_int;
+use std::rc::Rc;
 
 #[cfg(all(Py_3_12, not(Py_3_13)))]
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use pyo3_ffi as ffi;
+use rustc_hash::FxHashMap;
 
 use super::call::call;
+use super::code::{attribute, import};
 use super::error::{self, Result};
 use super::layout;
 use super::object::{Obj, Owned};
-use super::thread_state::ThreadState;
+use super::thread_state::{ThreadState, TraceFunction};
+use super::tracer;
 use super::value::Value;
 use crate::runtime::session;
+use crate::trace::Worker;
+
+/// What `threading.settrace` and `threading.setprofile` ask for in every new thread, as
+/// debuggers and coverage.py do. Workers are threads to them.
+pub struct ThreadHooks {
+    trace: Option<Owned>,
+    profile: Option<Owned>,
+    /// What came of `trace` in the worker of this number, for the next execution:
+    /// coverage.py keeps each trace function that it has made.
+    made: RefCell<FxHashMap<Worker, TraceFunction>>,
+}
+
+impl ThreadHooks {
+    /// Those that are set now, if there are any.
+    pub fn find() -> Option<Rc<ThreadHooks>> {
+        let hook = |name| {
+            let threading = import(c"threading")?;
+            attribute(threading.borrow(), name)
+        };
+        let [trace, profile] = [hook(c"_trace_hook"), hook(c"_profile_hook")].map(|hook| {
+            if hook.is_err() {
+                drop(error::take());
+            }
+            hook.ok().filter(|hook| !hook.borrow().is_none())
+        });
+        (trace.is_some() || profile.is_some())
+            .then(|| Rc::new(ThreadHooks { trace, profile, made: RefCell::default() }))
+    }
+
+    /// A worker begins, on the attached thread state.
+    pub fn enter(&self, worker: Worker) -> Result<()> {
+        let made = self.made.borrow_mut().remove(&worker);
+        match (made, &self.trace) {
+            (Some(made), _) => tracer::chain(&made),
+            (None, Some(hook)) => set(hook.borrow())?,
+            (None, None) => {}
+        }
+        if let Some(hook) = &self.profile {
+            let sys = import(c"sys")?;
+            let set_profile = attribute(sys.borrow(), c"setprofile")?;
+            call(set_profile.borrow(), &[hook.borrow()])?;
+        }
+        Ok(())
+    }
+
+    /// It has ended.
+    pub fn leave(&self, worker: Worker) {
+        let made = tracer::chained();
+        if self.trace.is_some() && made.0.is_some() {
+            self.made.borrow_mut().insert(worker, made);
+        }
+    }
+}
 
 /// Sets the trace function of the calling thread; `None` ends tracing.
 pub fn set(function: Obj<'_>) -> Result<()> {
     // 3.11 has one trace function for each thread, and a worker's is ours.
     if session::running().is_some() && !cfg!(Py_3_12) {
+        let none = function.is_none();
+        let trampoline: layout::Py_tracefunc = (!none).then_some(deliver_to_worker);
+        tracer::chain(&(trampoline, (!none).then(|| function.own())));
         return Ok(());
     }
     let (trampoline, object): (Option<ffi::Py_tracefunc>, _) = match function.is_none() {
@@ -60,6 +121,17 @@ pub fn get() -> Option<Owned> {
 /// The names of the kinds of events, by their numbers.
 const NAMES: [&str; 8] =
     ["call", "exception", "line", "return", "c_call", "c_exception", "c_return", "opcode"];
+
+/// [`deliver`], as the headers declare it.
+unsafe extern "C" fn deliver_to_worker(
+    function: *mut layout::PyObject,
+    frame: *mut layout::PyFrameObject,
+    what: c_int,
+    argument: *mut layout::PyObject,
+) -> c_int {
+    // SAFETY: the same arguments under the names of the other declaration.
+    unsafe { deliver(function.cast(), frame.cast(), what, argument.cast()) }
+}
 
 unsafe extern "C" fn deliver(
     function: *mut ffi::PyObject,

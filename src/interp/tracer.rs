@@ -85,6 +85,7 @@ mod monitoring {
     use crate::interp::call::call;
     use crate::interp::error;
     use crate::interp::object::{Obj, Owned};
+    use crate::interp::thread_state::{ThreadState, TraceFunction};
 
     /// What is needed of `sys.monitoring`.
     struct Monitoring {
@@ -251,6 +252,16 @@ mod monitoring {
     /// As above.
     pub fn leave_thread() {}
 
+    /// Sets the trace function of the attached worker, which does not concern us.
+    pub fn chain(function: &TraceFunction) {
+        ThreadState::set_trace_function(function);
+    }
+
+    /// The trace function of the attached worker.
+    pub fn chained() -> TraceFunction {
+        ThreadState::current().trace_function()
+    }
+
     static mut START: ffi::PyMethodDef = ffi::PyMethodDef {
         ml_name: c"frontrun_start".as_ptr(),
         ml_meth: ffi::PyMethodDefPointer { PyCFunctionFast: on_start },
@@ -366,11 +377,12 @@ mod settrace {
     use std::mem::ManuallyDrop;
 
     use pyo3_ffi as ffi;
+    use rustc_hash::FxHashMap;
 
     use super::*;
     use crate::interp::layout;
     use crate::interp::object::{Obj, Owned};
-    use crate::interp::thread_state::ThreadState;
+    use crate::interp::thread_state::{ThreadState, TraceFunction};
 
     /// Nothing to prepare.
     pub fn install() -> Result<()> {
@@ -406,6 +418,8 @@ mod settrace {
 
     /// Ends the tracing of the attached thread state.
     pub fn leave_worker() {
+        let state = ThreadState::current().address();
+        CHAINED.with_borrow_mut(|chained| chained.remove(&state));
         // SAFETY: a thread state is attached.
         unsafe { ffi::PyEval_SetTrace(None, std::ptr::null_mut()) };
     }
@@ -413,10 +427,10 @@ mod settrace {
     thread_local! {
         /// The trace function that this thread had. Never dropped with its thread: the
         /// interpreter is gone by then.
-        static OUTER: ManuallyDrop<RefCell<Option<Outer>>> = Default::default();
+        static OUTER: ManuallyDrop<RefCell<Option<TraceFunction>>> = Default::default();
+        /// The trace functions that are called after ours, by address of the thread state.
+        static CHAINED: RefCell<FxHashMap<usize, layout::Py_tracefunc>> = RefCell::default();
     }
-
-    type Outer = (layout::Py_tracefunc, Option<Owned>);
 
     /// Traces the calling thread in place of the trace function that it has.
     pub fn enter_thread() {
@@ -426,24 +440,81 @@ mod settrace {
 
     /// Gives the calling thread its trace function back.
     pub fn leave_thread() {
-        let Some((function, object)) = OUTER.with(|outer| outer.take()) else { return };
+        if let Some(outer) = OUTER.with(|outer| outer.take()) {
+            ThreadState::set_trace_function(&outer);
+        }
+    }
+
+    /// Lets another trace function of the attached worker be called after ours, without
+    /// opcode events. `None` ends it.
+    pub fn chain((function, object): &TraceFunction) {
+        let state = ThreadState::current().address();
+        CHAINED.with_borrow_mut(|chained| match function {
+            Some(_) => chained.insert(state, *function),
+            None => chained.remove(&state),
+        });
         let object =
             object.as_ref().map_or(std::ptr::null_mut(), |object| object.borrow().as_ptr());
-        // SAFETY: a function that was set before with this object; the two declarations
-        // of its type differ in name only.
+        // SAFETY: a thread state is attached, and takes a reference to the object. The
+        // frame objects of its stack are alive, and ours to configure.
         unsafe {
-            let function =
-                function.map(|function| std::mem::transmute::<_, ffi::Py_tracefunc>(function));
-            ffi::PyEval_SetTrace(function, object);
+            ffi::PyEval_SetTrace(Some(on_event), object);
+            let mut frame = Obj::from_ptr(ffi::PyEval_GetFrame().cast()).map(Obj::own);
+            while let Some(one) = frame {
+                let raw = one.borrow().as_ptr();
+                (*raw.cast::<layout::PyFrameObject>()).f_trace_lines = function.is_some() as _;
+                frame = Owned::from_new(ffi::PyFrame_GetBack(raw.cast()).cast());
+            }
+        }
+    }
+
+    /// The trace function that is called after ours.
+    pub fn chained() -> TraceFunction {
+        let state = ThreadState::current();
+        let function = CHAINED.with_borrow(|chained| chained.get(&state.address()).copied());
+        match function {
+            Some(function) => (function, state.trace_object()),
+            None => (None, None),
         }
     }
 
     unsafe extern "C" fn on_event(
-        _object: *mut ffi::PyObject,
+        object: *mut ffi::PyObject,
         frame: *mut ffi::PyFrameObject,
         what: c_int,
-        _argument: *mut ffi::PyObject,
+        argument: *mut ffi::PyObject,
     ) -> c_int {
+        let chained = !object.is_null();
+        // SAFETY: the arguments of this call.
+        let told = unsafe { look_at_event(frame, what, chained) };
+        if told != 0 || !chained || what == ffi::PyTrace_OPCODE {
+            return told;
+        }
+        // SAFETY: the arguments of this call, for a function that takes the same.
+        unsafe { pass_on(frame, what, argument) }
+    }
+
+    /// Calls the trace function after ours. What it puts in place of ours comes after ours
+    /// from then on.
+    unsafe fn pass_on(
+        frame: *mut ffi::PyFrameObject,
+        what: c_int,
+        argument: *mut ffi::PyObject,
+    ) -> c_int {
+        let (Some(function), Some(object)) = chained() else { return 0 };
+        // SAFETY: the arguments of a trace function, and its object, alive for the call.
+        let told = unsafe {
+            function(object.borrow().as_ptr().cast(), frame.cast(), what, argument.cast())
+        };
+        let now = ThreadState::current().trace_function();
+        if now.0.map(|function| function as *const ()) != Some(on_event as *const ()) {
+            // It has failed, which ends it; or it has set another one.
+            chain(if told == 0 { &now } else { &(None, None) });
+        }
+        told
+    }
+
+    unsafe fn look_at_event(frame: *mut ffi::PyFrameObject, what: c_int, chained: bool) -> c_int {
         // SAFETY: the frame argument of a trace function is executing, and points to
         // the interpreter's frame and its code.
         let (object, code) = unsafe {
@@ -463,7 +534,7 @@ mod settrace {
                 // and `f_trace_lines` are from Python.
                 unsafe {
                     (*object).f_trace_opcodes = wanted as _;
-                    (*object).f_trace_lines = 0;
+                    (*object).f_trace_lines = chained as _;
                 }
                 0
             }

@@ -27,6 +27,7 @@ use crate::interp::lent::Lent;
 use crate::interp::object::{Obj, Owned};
 use crate::interp::seat::{self, Carrier, Seat, Stop};
 use crate::interp::thread_state::{ThreadState, worker_identity};
+use crate::interp::trace_function::ThreadHooks;
 use crate::interp::{primitives, threads as known_threads, tracer};
 use crate::strategy::{Plan, Replay, Segment, Strategy};
 use crate::trace::{Access, Kind, Loc, Trace, Worker};
@@ -291,6 +292,8 @@ struct Explorer<'a> {
     lent: &'a Lent,
     signals: &'a Arc<Signals>,
     active: Option<known_threads::ActiveThreads>,
+    /// What traces every new thread.
+    hooks: Option<Rc<ThreadHooks>>,
     /// How many threads outside there were when the exploration began.
     threads_before: usize,
     /// Has a thread outside the exploration changed what a worker waited for?
@@ -325,6 +328,7 @@ impl<'a> Explorer<'a> {
             signals,
             threads_before: active.as_ref().map_or(0, |a| a.others(lent.identity())),
             active,
+            hooks: ThreadHooks::find(),
             helped: Cell::new(false),
             outcome: Outcome::default(),
             samples: false,
@@ -748,12 +752,14 @@ impl<'a> Explorer<'a> {
             return Ok(seat);
         }
         let (callable, state) = (self.job.workers[worker as usize].clone(), state.clone());
-        let ends = ends.clone();
+        let (ends, hooks) = (ends.clone(), self.hooks.clone());
         seat.assign(Box::new(move || {
             // Somebody may have raised in the thread state while it was idle.
             thread.reset();
             tracer::enter_worker();
-            let result = call(callable.borrow(), &[state.borrow()]);
+            let hooked = hooks.as_ref().map_or(Ok(()), |hooks| hooks.enter(worker));
+            let result = hooked.and_then(|()| call(callable.borrow(), &[state.borrow()]));
+            hooks.inspect(|hooks| hooks.leave(worker));
             tracer::leave_worker();
             if let (Err(Raised), Some(exception)) = (result, error::take()) {
                 if error::is_abandoned(exception.borrow()) {

@@ -11,6 +11,7 @@ use crate::interp::error::{self, Result};
 use crate::interp::object::{Obj, Owned};
 use crate::interp::redirect::{Arguments, Hook, is_true};
 use crate::interp::thread_state::worker_identity;
+use crate::interp::trace_function;
 use crate::interp::value::Value;
 use crate::runtime::session;
 use crate::runtime::threads::{self, Task};
@@ -20,6 +21,11 @@ hook!(GET_IDENT => |hook, module, _| match shown_identity() {
     Some(identity) => Value::Int(identity as i64).into_object(),
     None => hook.call(module, &[]),
 });
+/// Is it the hook that tells a thread who it is?
+pub fn is_identity(hook: &Hook) -> bool {
+    std::ptr::eq(hook, &GET_IDENT)
+}
+
 hook!(START_NEW_THREAD => start_new_thread);
 hook!(START_NEW => start_new_thread);
 hook!(START_JOINABLE_THREAD => start_joinable_thread);
@@ -31,8 +37,10 @@ hook!(SET_SENTINEL => |hook, module, _| {
     Ok(lock)
 });
 // 3.11 has one trace function for each thread, and a worker's is ours.
-hook!(SETTRACE => |hook, module, arguments| match session::running() {
-    Some(_) if !cfg!(Py_3_12) => Ok(Owned::none()),
+hook!(SETTRACE => |hook, module, arguments| match (session::running(), arguments.get(0, "")) {
+    (Some(_), Some(function)) if !cfg!(Py_3_12) => {
+        trace_function::set(function).map(|()| Owned::none())
+    }
     _ => hook.pass_on(module, arguments),
 });
 hook!(HANDLE_JOIN => join);
