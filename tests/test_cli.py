@@ -187,3 +187,12 @@ def test_what_cannot_be_replayed_is_told(tmp_path):
         assert run.returncode == 2
         assert run.stderr.startswith("frontrun replay: ")
         assert "Traceback" not in run.stderr
+
+
+def test_importing_the_package_imports_next_to_nothing():
+    code = (
+        "import sys; before = set(sys.modules); import frontrun; print(*set(sys.modules) - before)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "typing" not in run.stdout
+    assert {name for name in run.stdout.split() if name.startswith("frontrun")} <= {"frontrun"}

@@ -5,8 +5,9 @@ result.assert_holds()
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
+# Type checkers take it for true; importing `typing` would cost more than all the rest.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from frontrun._exploration import explore, explore_random
     from frontrun._native import __version__
