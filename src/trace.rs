@@ -156,6 +156,8 @@ pub struct Pending {
 pub struct Trace {
     events: Vec<Event>,
     accesses: Vec<Access>,
+    /// So many of the accesses are those of events.
+    committed: usize,
     tokens: Vec<(Loc, u32)>,
     traits: Vec<(Loc, Trait)>,
     /// Workers blocked for good at the end.
@@ -174,6 +176,7 @@ impl Trace {
     pub fn clear(&mut self) {
         self.events.clear();
         self.accesses.clear();
+        self.committed = 0;
         self.tokens.clear();
         self.traits.clear();
         self.pending.clear();
@@ -182,9 +185,33 @@ impl Trace {
 
     /// Appends an event of `worker` with these accesses.
     pub fn push(&mut self, worker: Worker, site: u32, accesses: &[Access]) {
-        let first = self.accesses.len() as u32;
         self.accesses.extend_from_slice(accesses);
-        self.events.push(Event { worker, len: accesses.len() as u16, first, site });
+        self.commit(worker, site);
+    }
+
+    /// Adds an access to the event that comes next.
+    #[inline]
+    pub fn draft(&mut self, access: Access) {
+        self.accesses.push(access);
+    }
+
+    /// The accesses of the event that comes next.
+    #[inline]
+    pub fn drafted(&self) -> &[Access] {
+        &self.accesses[self.committed..]
+    }
+
+    /// Appends the event whose accesses were drafted.
+    #[inline]
+    pub fn commit(&mut self, worker: Worker, site: u32) {
+        let (first, end) = (self.committed, self.accesses.len());
+        self.committed = end;
+        self.events.push(Event { worker, len: (end - first) as u16, first: first as u32, site });
+    }
+
+    /// Forgets the accesses that were drafted.
+    pub fn discard(&mut self) {
+        self.accesses.truncate(self.committed);
     }
 
     /// Adds accesses to the last event. False: there is none, or it is full.
@@ -194,6 +221,7 @@ impl Trace {
         if let (true, Some(last)) = (fits, self.events.last_mut()) {
             last.len += accesses.len() as u16;
             self.accesses.extend_from_slice(accesses);
+            self.committed = self.accesses.len();
         }
         fits
     }

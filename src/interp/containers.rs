@@ -83,7 +83,7 @@ fn equality_of_type(tp: *mut ffi::PyTypeObject) -> Equality {
 #[inline]
 pub fn digest(key: Obj<'_>) -> Option<u64> {
     match equality(key) {
-        Equality::Text => Some(c_hash(key) as u64 ^ TEXT),
+        Equality::Text => Some(text_hash(key) as u64 ^ TEXT),
         Equality::Bytes => Some(c_hash(key) as u64 ^ BYTES),
         Equality::Int => match c_hash(key) {
             // The hash of -1 is -2; the other numbers of this hash are told apart here.
@@ -140,6 +140,7 @@ pub enum Hash {
 #[inline]
 pub fn hash(key: Obj<'_>) -> Hash {
     match equality(key) {
+        Equality::Text => Hash::Known(text_hash(key)),
         Equality::Own => Hash::Unknown,
         Equality::IdentityOwnHash => Hash::Identity,
         Equality::Tuple => {
@@ -158,6 +159,16 @@ pub fn hash(key: Obj<'_>) -> Hash {
 fn c_hash(key: Obj<'_>) -> ffi::Py_hash_t {
     // SAFETY: hashing builtin types is C code that cannot fail.
     unsafe { ffi::PyObject_Hash(key.as_ptr()) }
+}
+
+/// The hash of a str, which it keeps once it is known.
+#[inline]
+fn text_hash(key: Obj<'_>) -> ffi::Py_hash_t {
+    // SAFETY: an instance of str; all of its layouts begin with this one.
+    match unsafe { (*key.as_ptr().cast::<ffi::PyASCIIObject>()).hash } {
+        -1 => c_hash(key),
+        known => known,
+    }
 }
 
 /// Length of a list, or of another sequence of [`Shape::Sequence`].

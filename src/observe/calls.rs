@@ -14,7 +14,7 @@ use super::instruction as on;
 use super::location::{Field, Sink, Touch};
 use super::opcodes::Op;
 use crate::interp::callables::{self, Callee};
-use crate::interp::code::{self, Instruction};
+use crate::interp::code::{self, Code, Instruction};
 use crate::interp::containers::{self, Shape};
 use crate::interp::error::Result;
 use crate::interp::frame::Frame;
@@ -1148,11 +1148,13 @@ fn call<'a>(
     arguments: impl Iterator<Item = Obj<'a>>,
     sink: &mut impl Sink<'a>,
 ) {
-    let (definition, bound, known) = match callables::resolve(callable) {
-        Callee::Native { definition, receiver } => (definition, receiver, true),
-        Callee::Python { code, receiver } => (code.as_obj().address(), receiver, false),
-        Callee::Class(class) => (class.address(), None, true),
-        Callee::Instance(class) => (class.address() ^ INSTANCE, Some(callable), false),
+    let (definition, bound) = match callables::resolve(callable) {
+        Callee::Native { definition, receiver } => (definition, receiver),
+        // Its own instructions are observed.
+        Callee::Python { code, .. } if is_traced(code) => return,
+        Callee::Python { code, receiver } => (code.as_obj().address(), receiver),
+        Callee::Class(class) => (class.address(), None),
+        Callee::Instance(class) => (class.address() ^ INSTANCE, Some(callable)),
         Callee::Partial { callable, arguments: first } => {
             let first: Arguments<'a> = code::list_items(first).collect();
             let all = first.into_iter().chain(receiver).chain(arguments);
@@ -1163,7 +1165,7 @@ fn call<'a>(
     if effect == Some(Effect::Nothing) {
         return;
     }
-    if effect.is_none() && !known && !is_untraced(callable) {
+    if effect.is_none() && definition & INSTANCE == INSTANCE {
         return;
     }
     let all: Arguments<'a> = bound.into_iter().chain(receiver).chain(arguments).collect();
@@ -1237,11 +1239,13 @@ fn update<'a>(dict: Obj<'a>, arguments: &[Obj<'a>], sink: &mut impl Sink<'a>) {
 /// Is it a Python function whose file is not traced?
 fn is_untraced(callable: Obj<'_>) -> bool {
     match callables::resolve(callable) {
-        Callee::Python { code, .. } => {
-            code.table().is_some_and(|table| !crate::interp::tracer::traced(code, table))
-        }
+        Callee::Python { code, .. } => !is_traced(code),
         _ => false,
     }
+}
+
+fn is_traced(code: Code<'_>) -> bool {
+    code.table().is_none_or(|table| crate::interp::tracer::traced(code, table))
 }
 
 /// A function that the table does not know: taken to write the containers that

@@ -33,6 +33,24 @@ pub enum Field {
     Lock,
 }
 
+impl Field {
+    /// A number of its own, as surely as the digests of keys are.
+    #[inline]
+    pub fn number(self) -> u64 {
+        const INDEX: u64 = 0x8b7a_1c65_f04e_93d1;
+        const CLOCK: u64 = 0x51c6_3f2b_9a80_77e4;
+        match self {
+            Field::Key(digest) => digest,
+            Field::Index(index) => INDEX ^ index as u64,
+            Field::Structure => 0x3d94_e0b7_5612_8a2f,
+            Field::Order => 0xe62f_07ab_d18c_4653,
+            Field::Unknown => 0x9415_cb38_7fe6_02da,
+            Field::Clock(worker) => CLOCK ^ u64::from(worker),
+            Field::Whole => 0x2ad8_5e91_c3f7_40b6,
+        }
+    }
+}
+
 /// One access of an instruction, before it runs.
 #[derive(Clone, Copy)]
 pub struct Touch<'a> {

@@ -420,6 +420,24 @@ impl Execution {
         self.pause(accesses, site)
     }
 
+    /// The same for an instruction: its accesses are drafted in the trace, all of them
+    /// to memory.
+    #[inline]
+    pub fn before_instruction(&mut self, site: Site) -> Turn {
+        match self.current {
+            Some(current) if self.budget > 0 && self.cut.is_none() => {
+                self.budget -= 1;
+                self.commit(current, site);
+                Turn::Go
+            }
+            _ => {
+                let accesses = Accesses::from_slice(self.trace.drafted());
+                self.trace.discard();
+                self.pause(&accesses, site)
+            }
+        }
+    }
+
     /// The running worker stands before a step that is no instruction. Where each
     /// instruction is an event, the step belongs to the one that it is part of.
     pub fn before_step(&mut self, accesses: &[Access], site: Site) -> Turn {
@@ -488,18 +506,25 @@ impl Execution {
     /// Appends an event of the running worker to the trace.
     pub fn record(&mut self, accesses: &[Access], site: Site) {
         let Some(current) = self.current else { return };
-        self.within_event = true;
-        for (loc, known) in self.locations.take_fresh() {
-            self.trace.set_trait(loc, known);
-        }
-        self.trace.push(current, site.fingerprint(), accesses);
-        self.sites.push(site);
         for access in accesses {
             self.count_tokens(*access, current);
         }
-        if !self.sleepers.is_empty() && self.trace.len() > self.sleep_from {
-            self.wake(current, accesses);
+        accesses.iter().for_each(|access| self.trace.draft(*access));
+        self.commit(current, site);
+    }
+
+    /// Appends the event whose accesses are drafted.
+    #[inline]
+    fn commit(&mut self, current: Worker, site: Site) {
+        self.within_event = true;
+        if self.locations.has_fresh() {
+            self.tell_traits();
         }
+        if !self.sleepers.is_empty() && self.trace.len() >= self.sleep_from {
+            self.wake(current, &Accesses::from_slice(self.trace.drafted()));
+        }
+        self.trace.commit(current, site.fingerprint());
+        self.sites.push(site);
         if self.trace.len() >= self.max_events && self.cut.is_none() {
             self.cut = Some(Cut::Branches);
         }
@@ -544,6 +569,13 @@ impl Execution {
     pub fn lose_tokens(&mut self, loc: Loc) {
         if let Some(resource) = self.resources.get_mut(&loc) {
             resource.tokens = 0;
+        }
+    }
+
+    #[cold]
+    fn tell_traits(&mut self) {
+        for (loc, known) in self.locations.take_fresh() {
+            self.trace.set_trait(loc, known);
         }
     }
 

@@ -22,12 +22,25 @@ pub struct Place {
     pub label: Option<Owned>,
 }
 
+/// Address of the object (or of the dict with its attributes), number of the part.
+type Key = (usize, u64);
+
+/// As many are found without hashing.
+const RECENT: usize = 16;
+
+/// The slot of a location among the recent ones.
+#[inline]
+fn slot(key: Key) -> usize {
+    ((key.0 >> 4) ^ key.1 as usize) % RECENT
+}
+
 /// The table.
 #[derive(Default)]
 pub struct Locations {
-    numbers: FxHashMap<(usize, Field), Loc>,
+    numbers: FxHashMap<Key, Loc>,
     places: Vec<Place>,
-    last: Option<((usize, Field), Loc)>,
+    /// The locations that were touched last, by a few bits of their address.
+    recent: [(Key, Loc); RECENT],
     /// The `__dict__`s met so far, by address, and whose they are.
     dicts: FxHashMap<usize, (Owned, Owned)>,
     /// Locations met since they were last asked for, with what is the same about
@@ -44,7 +57,7 @@ impl Locations {
     /// dict that holds it, if there is one.
     #[inline]
     pub fn number(&mut self, touch: &Touch<'_>) -> Loc {
-        let key = (touch.store.unwrap_or(touch.object).address(), touch.field);
+        let key = (touch.store.unwrap_or(touch.object).address(), touch.field.number());
         self.find(key).unwrap_or_else(|| self.add(touch, key))
     }
 
@@ -57,19 +70,18 @@ impl Locations {
     }
 
     #[inline]
-    fn find(&mut self, key: (usize, Field)) -> Option<Loc> {
-        if let Some((last, loc)) = self.last
-            && last == key
-        {
+    fn find(&mut self, key: Key) -> Option<Loc> {
+        let (last, loc) = self.recent[slot(key)];
+        if last == key {
             return Some(loc);
         }
         let loc = *self.numbers.get(&key)?;
-        self.last = Some((key, loc));
+        self.recent[slot(key)] = (key, loc);
         Some(loc)
     }
 
     #[cold]
-    fn add(&mut self, touch: &Touch<'_>, key: (usize, Field)) -> Loc {
+    fn add(&mut self, touch: &Touch<'_>, key: Key) -> Loc {
         if let Some(dict) = touch.store {
             let pair = || (dict.own(), touch.object.own());
             self.dicts.entry(dict.address()).or_insert_with(pair);
@@ -79,7 +91,7 @@ impl Locations {
         let before = owner.and_then(|owner| self.numbers.get(&(owner, key.1))).copied();
         let loc = before.unwrap_or_else(|| {
             let label = touch.label.map(Obj::own);
-            self.places.push(Place { object: touch.object.own(), field: key.1, label });
+            self.places.push(Place { object: touch.object.own(), field: touch.field, label });
             let loc = self.places.len() as Loc - 1;
             let object = self.built.name_of(touch.object);
             let object = object.or_else(|| self.lasting.name_of(touch.object));
@@ -87,8 +99,14 @@ impl Locations {
             loc
         });
         self.numbers.insert(key, loc);
-        self.last = Some((key, loc));
+        self.recent[slot(key)] = (key, loc);
         loc
+    }
+
+    /// Were locations met since they were last taken?
+    #[inline]
+    pub fn has_fresh(&self) -> bool {
+        !self.fresh.is_empty()
     }
 
     /// Locations that were met since the last call, each with what is the same about
@@ -108,7 +126,7 @@ impl Locations {
     #[must_use]
     pub fn clear(&mut self) -> (Vec<Place>, Vec<(Owned, Owned)>, Vec<Owned>) {
         self.numbers.clear();
-        self.last = None;
+        self.recent = Default::default();
         let dicts = std::mem::take(&mut self.dicts).into_values().collect();
         (std::mem::take(&mut self.places), dicts, self.built.clear())
     }

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::execution::{Accesses, Cut, Execution, Resource, Site, Sort, Turn};
+use super::locations::Locations;
 use super::time::Wait;
 use crate::interp::code::{self, Code, Instruction};
 use crate::interp::error::{self, Raised, Result};
@@ -17,7 +18,7 @@ use crate::interp::object::Obj;
 use crate::interp::{os_thread, primitives, seat, tracer};
 use crate::observe::instruction::observe;
 use crate::observe::location::{Field, Sink, Touch};
-use crate::trace::{Access, Kind, Loc, Worker};
+use crate::trace::{Access, Kind, Loc, Trace, Worker};
 
 /// What the caller's thread and the carrier tell each other.
 #[derive(Debug, Default)]
@@ -136,13 +137,22 @@ pub fn is_free() -> bool {
     current().execution.try_borrow_mut().is_ok()
 }
 
-/// Touches of one instruction.
-struct Touches<'a>(SmallVec<[Touch<'a>; 6]>);
+/// Drafts the accesses of one instruction as they are told.
+struct Recorder<'a, 'e> {
+    locations: &'e mut Locations,
+    trace: &'e mut Trace,
+    /// What is read and written, where that is asked for.
+    values: Option<Vec<Option<Obj<'a>>>>,
+}
 
-impl<'a> Sink<'a> for Touches<'a> {
+impl<'a> Sink<'a> for Recorder<'a, '_> {
     #[inline]
     fn touch(&mut self, touch: Touch<'a>) {
-        self.0.push(touch);
+        let loc = self.locations.number(&touch);
+        self.trace.draft(Access { loc, kind: touch.kind });
+        if let Some(values) = &mut self.values {
+            values.push(touch.value);
+        }
     }
 }
 
@@ -157,34 +167,33 @@ pub fn instruction<'a>(
     let session = current();
     let Some(worker) = session.running.get() else { return Ok(()) };
     loop {
-        let mut touches = Touches(SmallVec::new());
-        observe(instruction, code, frame, &mut touches);
-        if touches.0.is_empty() && !tracer::every_instruction() {
-            return Ok(());
-        }
-        let turn = (|| {
+        let turn = {
             // Taken already: a finaliser runs while the tables are in use.
-            let Ok(mut execution) = session.execution.try_borrow_mut() else {
-                return Some(Turn::Go);
-            };
-            let execution = &mut *execution;
+            let Ok(mut execution) = session.execution.try_borrow_mut() else { return Ok(()) };
+            let Execution { locations, trace, values, .. } = &mut *execution;
+            let values = values.as_ref().map(|_| vec![]);
+            let mut told = Recorder { locations, trace, values };
+            observe(instruction, code, frame, &mut told);
+            if told.trace.drafted().is_empty() && !tracer::every_instruction() {
+                return Ok(());
+            }
+            let values = told.values;
             if execution.workers[worker as usize].killed {
-                return None;
+                execution.trace.discard();
+                None
+            } else {
+                let turn = execution.before_instruction(site());
+                if let (Turn::Go, Some(all), Some(values)) = (turn, &mut execution.values, values) {
+                    all.extend(values.into_iter().map(|value| value.map(Obj::safe_repr)));
+                }
+                Some(turn)
             }
-            let accesses: Accesses = touches
-                .0
-                .iter()
-                .map(|touch| Access { loc: execution.locations.number(touch), kind: touch.kind })
-                .collect();
-            let turn = execution.before_event(&accesses, site());
-            if turn == Turn::Go && execution.values.is_some() {
-                note_values(execution, &touches.0);
-            }
-            Some(turn)
-        })();
+        };
         match turn {
             Some(Turn::Go) => {
-                if session.events.replace(session.events.get().wrapping_add(1)) % 1024 == 0 {
+                let events = session.events.get().wrapping_add(1);
+                session.events.set(events);
+                if events % 1024 == 0 {
                     poll_signals();
                 }
                 return Ok(());
@@ -192,13 +201,6 @@ pub fn instruction<'a>(
             Some(Turn::Wait) => give_turn_away()?,
             None => return tolerate_or_kill(),
         }
-    }
-}
-
-#[cold]
-fn note_values(execution: &mut Execution, touches: &[Touch<'_>]) {
-    if let Some(values) = &mut execution.values {
-        values.extend(touches.iter().map(|touch| touch.value.map(Obj::safe_repr)));
     }
 }
 
