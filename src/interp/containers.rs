@@ -491,7 +491,9 @@ pub fn step<'a>(iterator: Obj<'a>) -> Step<'a> {
                 let state = &*iterator.as_ptr().cast::<OfTable>();
                 let Some(dict) = Obj::from_ptr(state.table) else { return Step::Exhausted(2) };
                 let (mut position, mut key) = (state.position, ptr::null_mut());
+                // One that notices another size looks no further.
                 let next = ffi::PyDict_Check(dict.as_ptr()) != 0
+                    && ffi::PyDict_Size(dict.as_ptr()) == state.used
                     && ffi::PyDict_Next(dict.as_ptr(), &mut position, &mut key, ptr::null_mut())
                         != 0;
                 Step::Key(dict, if next { Obj::from_ptr(key) } else { None })
@@ -500,7 +502,9 @@ pub fn step<'a>(iterator: Obj<'a>) -> Step<'a> {
                 let state = &*iterator.as_ptr().cast::<OfTable>();
                 let Some(set) = Obj::from_ptr(state.table) else { return Step::Exhausted(2) };
                 let mut position = state.position;
-                Step::Element(set, set_next(set, &mut position))
+                let same_size = ffi::PySet_Size(set.as_ptr()) == state.used;
+                let next = if same_size { set_next(set, &mut position) } else { None };
+                Step::Element(set, next)
             }
             Some(Special::Iterator | Special::SequenceIterator) => Step::Opaque,
             Some(Special::Generator) => Step::Generator,

@@ -112,6 +112,7 @@ pub fn observe<'a>(
         }
         Op::Call | Op::CallKw | Op::CallFunctionEx => calls::observe(instruction, frame, sink),
         Op::Consume => each(operand(1), sink, consume),
+        Op::Unpack => each(operand(1), sink, |source, sink| unpack(source, arg as i64, sink)),
         Op::Format => {
             let spec = version::FORMAT_SPEC_IN_ARGUMENT && arg & 4 == 4;
             each(operand(1 + spec as usize), sink, read_deep);
@@ -469,7 +470,8 @@ pub fn load_index<'a>(list: Obj<'a>, index: i64, sink: &mut impl Sink<'a>) {
     let inside = (0..len).contains(&at);
     // From the end, or out of range: the length matters too.
     let structure = if index < 0 || !inside { Kind::Read } else { Kind::Unread };
-    sink.touch(Touch::index(list, at, Kind::Read).with_value(containers::list_get(list, at)));
+    let kind = if inside { Kind::Read } else { Kind::Unread };
+    sink.touch(Touch::index(list, at, kind).with_value(containers::list_get(list, at)));
     sink.touch(Touch::new(list, Field::Order, Kind::Read));
     sink.touch(Touch::new(list, Field::Structure, structure));
 }
@@ -610,9 +612,10 @@ fn for_iter<'a>(instruction: Instruction, frame: Frame<'a>, sink: &mut impl Sink
 #[inline]
 fn step_over_list<'a>(list: Obj<'a>, index: i64, sink: &mut impl Sink<'a>) {
     let inside = (0..containers::len(list)).contains(&index);
-    let structure = if inside { Kind::Unread } else { Kind::Read };
+    let (kind, structure) =
+        if inside { (Kind::Read, Kind::Unread) } else { (Kind::Unread, Kind::Read) };
     let value = containers::list_get(list, index);
-    sink.touch(Touch::index(list, index, Kind::Read).with_value(value));
+    sink.touch(Touch::index(list, index, kind).with_value(value));
     sink.touch(Touch::new(list, Field::Order, Kind::Read));
     sink.touch(Touch::new(list, Field::Structure, structure));
 }
@@ -680,6 +683,17 @@ pub fn consume<'a>(iterable: Obj<'a>, sink: &mut impl Sink<'a>) {
         Shape::Other => step(iterable, true, 4, sink),
         _ => read_all(iterable, sink),
     }
+}
+
+/// `a, b = iterable`: one element more tells whether there are too many.
+fn unpack<'a>(iterable: Obj<'a>, count: i64, sink: &mut impl Sink<'a>) {
+    if containers::shape(iterable) != Shape::List {
+        return consume(iterable, sink);
+    }
+    sink.touch(Touch::new(iterable, Field::Structure, Kind::Read));
+    sink.touch(Touch::new(iterable, Field::Order, Kind::Read));
+    let reached = containers::len(iterable).min(count + 1);
+    (0..reached).for_each(|index| sink.touch(Touch::index(iterable, index, Kind::Read)));
 }
 
 /// `case Class(a, b, name=c)`: the attributes that the pattern names.

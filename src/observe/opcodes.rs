@@ -68,6 +68,8 @@ pub enum Op {
     CallFunctionEx,
     /// Iterates over the top to its end.
     Consume,
+    /// Iterates over the top until one more than the argument says.
+    Unpack,
     /// Formats a value (with a specification on top of it, up to 3.12).
     Format,
     /// Formats the value below the specification on top.
@@ -153,7 +155,7 @@ const OBSERVED: &[(&str, Op)] = &[
     ("TO_BOOL", Op::Truth),
     ("UNARY_NOT", Op::Truth),
     ("UNPACK_EX", Op::Consume),
-    ("UNPACK_SEQUENCE", Op::Consume),
+    ("UNPACK_SEQUENCE", Op::Unpack),
     ("YIELD_VALUE", Op::Suspend),
 ];
 
