@@ -243,10 +243,10 @@ ATOMS = (
 
 def compounds(inner):
     return st.one_of(
-        st.tuples(inner, OPERATORS, inner).map(lambda parts: "(%s %s %s)" % parts),
+        st.tuples(inner, OPERATORS, inner).map(lambda parts: "({} {} {})".format(*parts)),
         inner.map(lambda e: f"(-({e}))"),
-        st.tuples(inner, inner, inner).map(lambda e: "(%s if %s else %s)" % e),
-        st.tuples(inner, inner).map(lambda e: "(%s and %s)" % e),
+        st.tuples(inner, inner, inner).map(lambda e: "({} if {} else {})".format(*e)),
+        st.tuples(inner, inner).map(lambda e: "({} and {})".format(*e)),
         inner.map(lambda e: f"table.setdefault('s', {e})"),
         inner.map(lambda e: f"sum([v * 2 + ({e}) for v in items])"),
         inner.map(lambda e: f"sum(v + ({e}) for v in [1, 2])"),
@@ -254,20 +254,20 @@ def compounds(inner):
         inner.map(lambda e: f"(lambda w: w + ({e}))(1)"),
         inner.map(lambda e: f"len(f'{{{e}}}')"),
         inner.map(lambda e: f"(({e}) in table)"),
-        st.tuples(inner, inner).map(lambda e: "adds(%s, %s)" % e),
-        st.tuples(inner, inner).map(lambda e: "adds(*[%s], second=%s)" % e),
-        st.tuples(LOCALS, inner).map(lambda e: "(%s := %s)" % e),
+        st.tuples(inner, inner).map(lambda e: "adds({}, {})".format(*e)),
+        st.tuples(inner, inner).map(lambda e: "adds(*[{}], second={})".format(*e)),
+        st.tuples(LOCALS, inner).map(lambda e: "({} := {})".format(*e)),
     )
 
 
 EXPRESSIONS = st.recursive(ATOMS, compounds, max_leaves=4)
 
 SIMPLE = st.one_of(
-    st.tuples(PLACES | LOCALS, EXPRESSIONS).map(lambda e: "%s = %s" % e),
+    st.tuples(PLACES | LOCALS, EXPRESSIONS).map(lambda e: "{} = {}".format(*e)),
     st.tuples(PLACES | LOCALS, OPERATORS.filter(lambda o: o not in "<=="), EXPRESSIONS).map(
-        lambda e: "%s %s= %s" % e
+        lambda e: "{} {}= {}".format(*e)
     ),
-    st.tuples(PLACES, PLACES, EXPRESSIONS, EXPRESSIONS).map(lambda e: "%s, %s = %s, %s" % e),
+    st.tuples(PLACES, PLACES, EXPRESSIONS, EXPRESSIONS).map(lambda e: "{}, {} = {}, {}".format(*e)),
     EXPRESSIONS.map(lambda e: f"items.append({e})"),
     EXPRESSIONS.map(lambda e: f"setattr(a, 'y', {e})"),
     st.sampled_from(
@@ -293,18 +293,18 @@ def indented(block):
 def blocks(inner):
     body = st.lists(inner, min_size=1, max_size=3).map("\n".join).map(indented)
     return st.one_of(
-        st.tuples(EXPRESSIONS, body, body).map(lambda b: "if %s:\n%s\nelse:\n%s" % b),
+        st.tuples(EXPRESSIONS, body, body).map(lambda b: "if {}:\n{}\nelse:\n{}".format(*b)),
         body.map(lambda b: f"for p in list(items):\n{b}"),
         body.map(lambda b: f"for q in items:\n if len(seen) > 5: break\n seen.append(q)\n{b}"),
         body.map(lambda b: f"for r in range(2):\n{b}"),
         body.map(lambda b: f"for key in [*table]:\n p = table.get(key, 0)\n{b}"),
-        st.tuples(body, body).map(lambda b: "try:\n%s\nfinally:\n%s" % b),
-        st.tuples(body, body).map(lambda b: "try:\n%s\nexcept (LookupError, TypeError):\n%s" % b),
+        st.tuples(body, body).map(lambda b: "try:\n{}\nfinally:\n{}".format(*b)),
+        st.tuples(body, body).map(
+            lambda b: "try:\n{}\nexcept (LookupError, TypeError):\n{}".format(*b)
+        ),
         body.map(lambda b: f"while len(seen) < 3:\n seen.append(0)\n{b}"),
         st.tuples(EXPRESSIONS, body).map(
-            lambda b: (
-                "match %s:\n case int(value): p = value\n case _:\n%s" % (b[0], indented(b[1]))
-            )
+            lambda b: f"match {b[0]}:\n case int(value): p = value\n case _:\n{indented(b[1])}"
         ),
         EXPRESSIONS.map(
             lambda e: (
