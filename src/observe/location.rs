@@ -47,6 +47,9 @@ impl Field {
             Field::Unknown => 0x9415_cb38_7fe6_02da,
             Field::Clock(worker) => CLOCK ^ u64::from(worker),
             Field::Whole => 0x2ad8_5e91_c3f7_40b6,
+            Field::Entry => 0x7c0b_93e4_1da8_f65d,
+            Field::Listing => 0xb83f_4a16_e59d_027e,
+            Field::Lock => 0xd561_f8c2_08b7_9e34,
         }
     }
 }
