@@ -534,4 +534,47 @@ CONSTRUCTS = [
         "s.o = Holder(x=1, y=1)",
         ("attribute", "match s.o:\n    case Holder(x=v): r = v", "s.o.x = 2", "s.o.y = 2"),
     ),
+    *rows(
+        "special methods of C code",
+        "class K:\n    def __setattr__(self, name, value):\n"
+        "        object.__setattr__(self, name, value)\n"
+        "class L:\n    def __setattr__(self, name, value):\n"
+        "        super().__setattr__(name, value)\n"
+        "s.k = K(); s.k.x = s.k.y = 0; s.l = L(); s.l.x = s.l.y = 0\n"
+        "s.d = {1: 1, 2: 2}; s.i = [1, 2]",
+        ("__setattr__ to object", "s.k.x", "s.k.x = 5", "s.k.y = 5"),
+        ("__setattr__ to super", "s.l.x", "s.l.x = 5", "s.l.y = 5"),
+        ("object.__getattribute__", "object.__getattribute__(s.k, 'x')", "s.k.x = 5", "s.k.y = 5"),
+        ("bound __getitem__", "max([1, 2], key=s.d.__getitem__)", "s.d[1] = 7", "s.k.x = 7"),
+        ("bound __contains__", "list(filter(s.d.__contains__, [1, 3]))", "s.d[3] = 7", "s.k.x = 7"),
+        ("list.__setitem__", "list.__setitem__(s.i, 0, 5)", "s.i[0]", "s.i[1]"),
+        ("dir", "len(dir(s.k))", "s.k.z = 7", "s.k.x = 7"),
+    ),
+    *rows(
+        "other things of the library",
+        "s.h = Holder(x=0, y=0); s.p = weakref.proxy(s.h); s.c = itertools.cycle([1, 2])\n"
+        "s.e = enumerate([1, 2]); s.r = reversed([1, 2]); s.f = io.StringIO('a\\nb\\n')\n"
+        "s.o = OrderedDict(a=1, b=2); s.t = {(Color.RED, 1): 0, (Color.BLUE, 1): 0}\n"
+        "s.l = [[1], [2]]; s.b = bytearray(b'abcd'); s.n = types.SimpleNamespace(x=0, y=0)\n"
+        "s.q = deque([1, 2, 3]); s.u = Counter('ab')",
+        ("weak proxy", "s.p.x", "s.h.x = 1", "s.h.y = 1"),
+        ("weak proxy store", "s.p.x = 1", "s.h.x", "s.h.y"),
+        ("cycle", "next(s.c)", "next(s.c)", "next(s.e)"),
+        ("enumerate", "next(s.e)", "next(s.e)", "next(s.r)"),
+        ("reversed", "next(s.r)", "next(s.r)", "next(s.e)"),
+        ("next of StringIO", "next(s.f)", "s.f.read()", "s.h.x = 1"),
+        ("reversed OrderedDict", "list(reversed(s.o))", "s.o['c'] = 3", "s.h.x = 1"),
+        ("tuple of enum", "s.t[Color.RED, 1]", "s.t[Color.RED, 1] = 5", "s.t[Color.BLUE, 1] = 5"),
+        ("from_iterable", "list(itertools.chain.from_iterable(s.l))", "s.l[0] = [5]", "s.h.x"),
+        ("memoryview of part", "memoryview(s.b)[1:][0]", "s.b[1] = 0", "s.h.x"),
+        ("SimpleNamespace", "s.n.x", "s.n.x = 1", "s.n.y = 1"),
+        ("deque index", "s.q[1]", "s.q[1] = 5", "s.q[2] = 5"),
+        ("Counter.elements", "list(s.u.elements())", "s.u['a'] = 7", "s.h.x"),
+        (
+            "mapping with rest",
+            "match s.o:\n    case {'a': 1, **rest}: r = rest",
+            "s.o['b'] = 7",
+            "s.h.x",
+        ),
+    ),
 ]

@@ -38,6 +38,8 @@ pub enum Home<'a> {
     Dict,
     /// In a class after the one that `super()` names: the object's class.
     Super(Obj<'a>),
+    /// In the object that a weak proxy stands for.
+    Behind(Obj<'a>),
     /// Nowhere that two workers could conflict: an immutable type's method, a
     /// thread-local, an object whose attributes are Python code.
     Nowhere,
@@ -106,6 +108,16 @@ unsafe fn special_home<'a>(owner: Obj<'a>, tp: *mut ffi::PyTypeObject) -> Home<'
             return if is_mutable_type(ptr.cast()) { Home::OwnClass } else { Home::Nowhere };
         }
         match special_base(tp) {
+            Some(Special::Proxy) => {
+                /// `PyWeakReference` (`cpython/weakrefobject.h`) begins like this.
+                #[repr(C)]
+                struct WeakReference {
+                    base: ffi::PyObject,
+                    referent: *mut ffi::PyObject,
+                }
+                let referent = Obj::from_ptr((*ptr.cast::<WeakReference>()).referent);
+                referent.map_or(Home::Nowhere, Home::Behind)
+            }
             Some(Special::Super) => {
                 /// `superobject` (`Objects/typeobject.c`).
                 #[repr(C)]
@@ -202,7 +214,7 @@ pub fn home_of_store<'a>(owner: Obj<'a>, name: Obj<'a>) -> Home<'a> {
             return home_of_plain_store(owner, name);
         }
         match special_home(owner, tp) {
-            home @ (Home::Module(_) | Home::OwnClass) => home,
+            home @ (Home::Module(_) | Home::OwnClass | Home::Behind(_)) => home,
             _ => Home::Nowhere,
         }
     }

@@ -17,7 +17,7 @@ use super::types::{Special, special, types};
 pub enum Callee<'a> {
     /// A C function or method.
     Native {
-        /// Address of its `PyMethodDef` or `wrapperbase`.
+        /// Address of its `PyMethodDef`, or a number of its `wrapperbase` and class.
         definition: usize,
         /// `self` of a bound method.
         receiver: Option<Obj<'a>>,
@@ -54,9 +54,13 @@ pub fn resolve<'a>(callable: Obj<'a>) -> Callee<'a> {
             let code = (*ptr.cast::<PyFunctionObject>()).func_code;
             return Callee::Python { code: Code::from_ptr(code.cast()), receiver: None };
         }
-        if tp == t.method_descriptor || tp == t.wrapper_descriptor {
+        if tp == t.method_descriptor {
             let descriptor = ptr.cast::<MethodDescriptor>();
             return Callee::Native { definition: (*descriptor).method as usize, receiver: None };
+        }
+        if tp == t.wrapper_descriptor {
+            let definition = of_wrapper(ptr.cast::<MethodDescriptor>());
+            return Callee::Native { definition, receiver: None };
         }
         if ffi::PyCFunction_Check(ptr) != 0 {
             let function = ptr.cast::<ffi::PyCFunctionObject>();
@@ -81,9 +85,8 @@ pub fn resolve<'a>(callable: Obj<'a>) -> Callee<'a> {
         match special(tp) {
             Some(Special::MethodWrapper) => {
                 let wrapper = ptr.cast::<MethodWrapper>();
-                let descriptor = (*wrapper).descriptor.cast::<MethodDescriptor>();
                 return Callee::Native {
-                    definition: (*descriptor).method as usize,
+                    definition: of_wrapper((*wrapper).descriptor.cast::<MethodDescriptor>()),
                     receiver: Obj::from_ptr((*wrapper).receiver),
                 };
             }
@@ -121,6 +124,37 @@ pub fn surroundings<'a>(function: Obj<'a>) -> [Option<Obj<'a>>; 2] {
     unsafe {
         let function = &*function.as_ptr().cast::<PyFunctionObject>();
         [Obj::from_ptr(function.func_closure.cast()), Obj::from_ptr(function.func_defaults.cast())]
+    }
+}
+
+/// A special method of C code, told from that of other classes: they share one
+/// `wrapperbase` for each name.
+///
+/// # Safety
+/// `descriptor` is a live wrapper descriptor.
+unsafe fn of_wrapper(descriptor: *mut MethodDescriptor) -> usize {
+    // SAFETY: as the caller promises.
+    let (base, class) = unsafe { ((*descriptor).method as usize, (*descriptor).class as usize) };
+    base ^ class.rotate_left(16)
+}
+
+/// The name of a special method of C code, for which each class has a wrapper.
+pub fn special_method(callable: Obj<'_>) -> Option<&'static CStr> {
+    let t = types();
+    // SAFETY: each cast follows a check of the type; a `wrapperbase` is static, and
+    // begins with its name.
+    unsafe {
+        let ptr = callable.as_ptr();
+        let tp = ffi::Py_TYPE(ptr);
+        let descriptor = if tp == t.wrapper_descriptor {
+            ptr.cast::<MethodDescriptor>()
+        } else if special(tp) == Some(Special::MethodWrapper) {
+            (*ptr.cast::<MethodWrapper>()).descriptor.cast::<MethodDescriptor>()
+        } else {
+            return None;
+        };
+        let name = (*descriptor).method.cast::<*const std::ffi::c_char>().read();
+        Some(CStr::from_ptr(name))
     }
 }
 

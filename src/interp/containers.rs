@@ -130,7 +130,7 @@ fn key_is_minus_one(key: Obj<'_>) -> bool {
 pub enum Hash {
     /// This.
     Known(ffi::Py_hash_t),
-    /// Unknown, but the key equals nothing but itself.
+    /// Unknown, but equality is known by [`digest`].
     Identity,
     /// Unknown.
     Unknown,
@@ -147,6 +147,8 @@ pub fn hash(key: Obj<'_>) -> Hash {
             let plain = |item| matches!(hash(item), Hash::Known(_));
             if super::code::list_items(key).all(plain) {
                 Hash::Known(c_hash(key))
+            } else if digest(key).is_some() {
+                Hash::Identity
             } else {
                 Hash::Unknown
             }
@@ -204,7 +206,11 @@ pub fn set_contains(set: Obj<'_>, key: Obj<'_>) -> Option<bool> {
     const LINEAR_PROBES: usize = 9;
     let hash = match hash(key) {
         Hash::Known(hash) => hash,
-        Hash::Identity => return Some(set_items(set).any(|item| item == key)),
+        Hash::Identity => {
+            let wanted = digest(key);
+            let is_it = |item| item == key || wanted.is_some() && digest(item) == wanted;
+            return Some(set_items(set).any(is_it));
+        }
         Hash::Unknown => return None,
     };
     // SAFETY: a set (checked by the caller) that nobody changes meanwhile: a table

@@ -182,7 +182,7 @@ unsafe fn compare(
     }
 }
 
-/// Finds a key by identity.
+/// Finds a key whose hash is somebody's code, though its equality is not.
 ///
 /// # Safety
 /// As [`find`].
@@ -192,9 +192,12 @@ unsafe fn scan(keys: *mut PyDictKeysObject, key: Obj<'_>) -> Place {
         if (*keys).dk_kind != GENERAL {
             return Place::Nowhere;
         }
-        (0..(*keys).dk_nentries as usize)
-            .find(|index| ptr::eq((*entries::<Entry>(keys).add(*index)).key, key.as_ptr()))
-            .map_or(Place::Nowhere, Place::At)
+        let wanted = digest(key);
+        let is_it = |index: &usize| {
+            let there = Obj::from_ptr((*entries::<Entry>(keys).add(*index)).key);
+            there.is_some_and(|there| there == key || wanted.is_some() && digest(there) == wanted)
+        };
+        (0..(*keys).dk_nentries as usize).find(is_it).map_or(Place::Nowhere, Place::At)
     }
 }
 

@@ -105,6 +105,8 @@ pub enum Special {
     MethodWrapper,
     /// `super()`.
     Super,
+    /// A weak proxy.
+    Proxy,
     /// Whose attributes are a thread's own.
     ThreadLocal,
 }
@@ -133,7 +135,8 @@ const SPECIALS: &[(Special, &std::ffi::CStr)] = &[
     ),
     (
         Special::Iterator,
-        c"[enumerate, zip, map, filter, reversed, type(iter(int, 0))] + \
+        c"[enumerate, zip, map, filter, reversed, type(iter(int, 0)), \
+           type(iter(__import__('collections').OrderedDict()))] + \
           [t for t in vars(__import__('itertools')).values() \
            if type(t) is type and hasattr(t, '__next__')]",
     ),
@@ -154,6 +157,7 @@ const SPECIALS: &[(Special, &std::ffi::CStr)] = &[
     (Special::Partial, c"[__import__('functools').partial]"),
     (Special::MethodWrapper, c"[type(None.__repr__)]"),
     (Special::Super, c"[super]"),
+    (Special::Proxy, c"list(__import__('weakref').ProxyTypes)"),
     (Special::ThreadLocal, c"[__import__('_thread')._local]"),
 ];
 

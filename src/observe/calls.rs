@@ -89,6 +89,8 @@ enum Effect {
     ReadAttributes,
     /// `vars`.
     Vars,
+    /// Reads which attributes there are: `dir`.
+    ListAttributes,
     /// `iter`.
     Iterate,
     /// `next`.
@@ -175,6 +177,7 @@ const TABLE: &[Row] = {
                 (c"setattr", SetAttribute),
                 (c"delattr", DeleteAttribute),
                 (c"vars", Vars),
+                (c"dir", ListAttributes),
                 (c"next", Next),
                 (c"anext", Next),
             ],
@@ -1066,6 +1069,29 @@ const INSTANCES: &[(&CStr, Effect)] = &[
     (c"methodcaller", Effect::WriteSecond),
 ];
 
+/// What special methods of C code do that the table has no row for.
+const SPECIAL_METHODS: &[(&CStr, Effect)] = &[
+    (c"__contains__", Effect::Contains),
+    (c"__delattr__", Effect::DeleteAttribute),
+    (c"__delitem__", Effect::DeleteItem),
+    (c"__eq__", Effect::ReadDeep),
+    (c"__ge__", Effect::ReadDeep),
+    (c"__getattribute__", Effect::GetAttribute),
+    (c"__getitem__", Effect::GetItem),
+    (c"__gt__", Effect::ReadDeep),
+    (c"__hash__", Effect::Nothing),
+    (c"__iter__", Effect::Iterate),
+    (c"__le__", Effect::ReadDeep),
+    (c"__len__", Effect::ReadLength),
+    (c"__lt__", Effect::ReadDeep),
+    (c"__ne__", Effect::ReadDeep),
+    (c"__next__", Effect::Next),
+    (c"__repr__", Effect::ReadDeep),
+    (c"__setattr__", Effect::SetAttribute),
+    (c"__setitem__", Effect::SetItem),
+    (c"__str__", Effect::ReadDeep),
+];
+
 /// Tells the calls of an instance from those of its class.
 const INSTANCE: usize = 1;
 
@@ -1096,6 +1122,14 @@ pub fn init() -> Result<()> {
 
 fn effect_of(definition: usize) -> Option<Effect> {
     EFFECTS.get().and_then(|effects| effects.get(&definition)).copied()
+}
+
+/// What this C function does, where that is known.
+fn effect_of_native(callable: Obj<'_>, definition: usize) -> Option<Effect> {
+    effect_of(definition).or_else(|| {
+        let name = callables::special_method(callable)?;
+        SPECIAL_METHODS.iter().find(|(known, _)| *known == name).map(|(_, effect)| *effect)
+    })
 }
 
 /// Calls of functions that the table does not know, with a container among the
@@ -1161,7 +1195,7 @@ fn call<'a>(
             return call_dynamic(callable, &mut all.into_iter(), sink);
         }
     };
-    let effect = effect_of(definition);
+    let effect = effect_of_native(callable, definition);
     if effect == Some(Effect::Nothing) {
         return;
     }
@@ -1194,7 +1228,7 @@ fn call_dynamic<'a>(
             }
             Callee::Native { definition, receiver } => {
                 let all: Arguments<'a> = receiver.into_iter().chain(all).collect();
-                return match effect_of(definition) {
+                return match effect_of_native(callable, definition) {
                     Some(effect) => apply(effect, &all, sink),
                     None => unknown(callable, definition, receiver, &all, sink),
                 };
@@ -1297,7 +1331,7 @@ pub fn observe_hidden_call<'a>(callable: Obj<'a>, sink: &mut impl Sink<'a>) {
     if containers::is_immutable(receiver) {
         return;
     }
-    match effect_of(definition) {
+    match effect_of_native(callable, definition) {
         Some(Effect::Nothing) => {}
         Some(effect) if effect.only_reads() => on::read_all(receiver, sink),
         _ => on::write_all(receiver, sink),
@@ -1467,6 +1501,12 @@ fn apply<'a>(effect: Effect, arguments: &[Obj<'a>], sink: &mut impl Sink<'a>) {
             }
         }
         Effect::Vars => on::ask_for_dict(first, sink),
+        Effect::ListAttributes => {
+            if let Some(dict) = crate::interp::attributes::instance_dict(first) {
+                on::ask_for_dict(first, sink);
+                sink.touch(Touch::new(first, Field::Structure, Kind::Read).stored_in(Some(dict)));
+            }
+        }
         Effect::Iterate => on::start_iteration(first, sink),
         Effect::Next => on::iteration_step(first, sink),
         Effect::Resume => {
@@ -1527,7 +1567,8 @@ fn pop_last<'a>(sequence: Obj<'a>, index: Option<Obj<'a>>, sink: &mut impl Sink<
 fn operator_writes(callable: Obj<'_>) -> bool {
     match callables::resolve(callable) {
         Callee::Native { definition, receiver: None } => {
-            effect_of(definition).is_some_and(|effect| !effect.only_reads())
+            let effect = effect_of_native(callable, definition);
+            effect.is_some_and(|effect| !effect.only_reads())
         }
         _ => false,
     }

@@ -175,6 +175,7 @@ pub fn load_attribute<'a>(owner: Obj<'a>, name: Obj<'a>, sink: &mut impl Sink<'a
         Home::Super(class) => class_attribute(class, name, Kind::Read, sink),
         Home::Module(dict) => load_key(dict, name, sink),
         Home::Dict => ask_for_dict(owner, sink),
+        Home::Behind(referent) => load_attribute(referent, name, sink),
         Home::Nowhere => {}
     }
 }
@@ -208,7 +209,10 @@ pub fn store_attribute<'a>(
     value: Option<Obj<'a>>,
     sink: &mut impl Sink<'a>,
 ) {
-    store_at(attributes::home_of_store(owner, name), owner, name, value, sink);
+    match attributes::home_of_store(owner, name) {
+        Home::Behind(referent) => store_attribute(referent, name, value, sink),
+        home => store_at(home, owner, name, value, sink),
+    }
 }
 
 /// `object.__setattr__(owner, name, value)`, and so on.
@@ -255,7 +259,7 @@ fn store_at<'a>(
             each(attributes::instance_dict(owner), sink, write_all);
             each(value, sink, write_all);
         }
-        Home::Class | Home::Super(_) | Home::Nowhere => {}
+        Home::Class | Home::Super(_) | Home::Behind(_) | Home::Nowhere => {}
     }
 }
 
@@ -656,6 +660,10 @@ fn step<'a>(iterator: Obj<'a>, to_the_end: bool, depth: u8, sink: &mut impl Sink
             let nothing = Touch::new(iterator, Field::Whole, Kind::None);
             (0..parts).for_each(|_| sink.touch(nothing));
         }
+        // A file in memory is its own iterator.
+        Step::Harmless if containers::shape(iterator) == Shape::Opaque => {
+            write_all(iterator, sink);
+        }
         Step::Opaque | Step::Generator | Step::Harmless => {}
     }
 }
@@ -673,6 +681,8 @@ fn draw<'a>(source: Obj<'a>, to_the_end: bool, depth: u8, sink: &mut impl Sink<'
             calls::observe_hidden_call(source, sink);
             step(source, to_the_end, depth, sink);
         }
+        // What only the iterator has is part of the iterator.
+        _ if containers::is_private(source) => {}
         _ => read_all(source, sink),
     }
 }
