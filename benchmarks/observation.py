@@ -125,7 +125,7 @@ def with_opcode_tracer(program: Callable[[State], None]) -> float:
         sys.settrace(None)
 
 
-def measured(program: Callable[[State], None], runs: int = 15) -> list[str]:
+def measured(program: Callable[[State], None], runs: int = 7) -> list[str]:
     bare = min(untraced(program) for _ in range(runs))
     here, events = min(explored(program) for _ in range(runs))
     # From 3.12 on, the first run is told of no opcode: tracing them begins with the next one.
