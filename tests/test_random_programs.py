@@ -252,7 +252,7 @@ def compounds(inner):
         inner.map(lambda e: f"sum(v + ({e}) for v in [1, 2])"),
         inner.map(lambda e: f"len({{k: ({e}) for k in table}})"),
         inner.map(lambda e: f"(lambda w: w + ({e}))(1)"),
-        inner.map(lambda e: f"len(f'{{{e}}}')"),
+        inner.map(lambda e: f"(lambda w: len(f'{{w}}'))({e})"),
         inner.map(lambda e: f"(({e}) in table)"),
         st.tuples(inner, inner).map(lambda e: "adds({}, {})".format(*e)),
         st.tuples(inner, inner).map(lambda e: "adds(*[{}], second={})".format(*e)),
