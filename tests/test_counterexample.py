@@ -1,9 +1,11 @@
 """A counterexample is as simple as can be, replays, and survives in a file."""
 
+import io
 import itertools
 import json
 import linecache
 import pickle
+import re
 import sys
 import textwrap
 import threading
@@ -194,6 +196,56 @@ def test_a_deadlock_replays():
         lambda s: True,
     )
     assert [blocked.worker for blocked in result.replay().deadlock] == [0, 1]
+
+
+# Showing
+
+
+def deposit(account):
+    increase(account, 10)
+
+
+def increase(account, amount):
+    account["balance"] += amount
+
+
+def test_an_explanation_names_who_called_the_functions_in_it():
+    result = frontrun.explore(
+        lambda: {"balance": 0}, deposit, lambda a: a["balance"] == 20, count=2
+    )
+    heads = [line for line in result.explanation.splitlines() if "Called from" in line]
+    assert heads == ["    Called from deposit"] * 3
+
+
+def test_a_lambda_that_is_a_worker_is_not_named():
+    result = explored(SOURCE)
+    counter = counter_of(SOURCE)
+    by_lambda = frontrun.explore(counter, lambda c: c.increment(), lambda c: c.value == 2, count=2)
+    assert by_lambda.explanation == result.explanation
+
+
+def test_an_explanation_ends_with_how_to_go_on():
+    last = explored(SOURCE).explanation.splitlines()[-1]
+    assert last == 'To run it again: result.replay(). To look at it: result.to_html("report.html").'
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_show_prints_the_explanation_in_colour_on_a_terminal_only(monkeypatch):
+    result = explored(SOURCE)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    plain, coloured, refused = io.StringIO(), Terminal(), Terminal()
+    result.show(plain)
+    result.show(coloured)
+    monkeypatch.setenv("NO_COLOR", "1")
+    result.show(refused)
+    assert plain.getvalue() == refused.getvalue() == result.explanation + "\n"
+    assert "\x1b[" in coloured.getvalue()
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured.getvalue()) == plain.getvalue()
 
 
 # Edits

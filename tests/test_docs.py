@@ -108,3 +108,14 @@ def test_every_dependency_has_its_reason() -> None:
         used |= cargo.get(kind, {}).keys()
     table = (ROOT / "docs" / "dependencies.md").read_text()
     assert set(re.findall(r"^\| `([^`]+)`", table, re.MULTILINE)) == used
+
+
+def test_the_code_about_counterexamples_runs_and_prints_what_it_says(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "counterexamples.md").read_text()
+    code = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "code.py").write_text("\n".join(code))
+    command = [sys.executable, "code.py"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stderr) == (0, "")
+    (told,) = re.findall(r"^```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert run.stdout.endswith(told)

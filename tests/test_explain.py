@@ -132,6 +132,8 @@ def failure(kind, *events, execution=2, workers=2, **more):
         "exception": None,
         "error": None,
         "blocked": [],
+        "callers": [],
+        "labels": [],
         "worker_names": [f"worker {i}" for i in range(workers)],
         **more,
     }

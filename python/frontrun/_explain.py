@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import linecache
 import os
+import sys
 import sysconfig
 import textwrap
 import traceback
@@ -85,6 +86,8 @@ class Failure(TypedDict):
     error: BaseException | None
     blocked: Sequence[WaitingWorker]
     worker_names: Sequence[str]
+    callers: Sequence[Sequence[CodeType]]
+    """Of each event the functions that led to the one it happened in, outermost last."""
     labels: Sequence[tuple[str, Sequence[tuple[str, str, int]]]]
     """Of each event, in terms that last: the function, and (kind, name of the location,
     its number in this execution) of each access."""
@@ -138,6 +141,32 @@ def explain(
     )
 
 
+def tell_reach(reachable: str | None) -> str:
+    """Where a failure can happen, and how that is known."""
+    points = "where a function begins, a loop goes round, a call of C code ends or a worker waits"
+    here = "as here" if has_gil() else "unlike here"
+    match reachable:
+        case "gil":
+            return (
+                "This can happen on this interpreter: it happens even if threads switch only "
+                f"where they do with a GIL, {points}."
+            )
+        case "free-threaded":
+            return (
+                f"This takes a free-threaded build of Python: with a GIL, {here}, threads switch "
+                f"only {points}, and no order with such switches fails."
+            )
+    return (
+        f"Whether this can happen with a GIL, {here}, was not decided: there are too many orders "
+        "to try."
+    )
+
+
+def has_gil() -> bool:
+    """Does this interpreter run one thread at a time?"""
+    return "t" not in sys.abiflags
+
+
 def races(failure: Failure) -> list[Race]:
     """The conflicting accesses of shared state that nothing puts in order.
 
@@ -185,6 +214,12 @@ def tell_waits(failure: Failure, labels: Labels) -> list[str]:
 def _trace_events(failure: Failure) -> list[TraceEvent]:
     """One event for each access of every kind."""
     events = trace_events(failure["events"], failure["worker_names"])
+    callers = failure["callers"]
+    for event in events:
+        chain = [function_name(code) for code in callers[event.step_index]] if callers else []
+        while chain and chain[-1].endswith("<lambda>"):
+            chain.pop()  # merely what a worker was written as
+        event.call_chain = chain or None
     return [event for event in events if event.access_type is not None]
 
 

@@ -32,6 +32,7 @@ Worker = Callable[[State], object]
 # Without a GIL, what a thread has allocated belongs to its OS thread: fibers would mix that up.
 CARRIERS = ("threads",) if "t" in sys.abiflags else ("fibers", "threads")
 _CARRIERS = " or ".join(map(repr, CARRIERS))
+GRANULARITIES = ("instruction", "gil")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +52,7 @@ class Options:
     total_timeout: float | None = None
     clock: str = "virtual"
     carrier: str | None = None
+    granularity: str = "instruction"
     max_timeouts: int = 3
     trace_packages: Sequence[str] = ()
     on_progress: Callable[[Progress], object] | None = None
@@ -67,6 +69,10 @@ class Options:
             raise ValueError(f"clock must be 'virtual', 'real' or 'explored', not {self.clock!r}")
         if self.carrier not in (None, *CARRIERS):
             raise ValueError(f"carrier must be {_CARRIERS} or None, not {self.carrier!r}")
+        if self.granularity not in GRANULARITIES:
+            raise ValueError(
+                f"granularity must be 'instruction' or 'gil', not {self.granularity!r}"
+            )
         packages = self.trace_packages
         if isinstance(packages, str) or not all(isinstance(p, str) for p in packages):
             raise TypeError(f"trace_packages must be a list of module names, not {packages!r}")
@@ -125,6 +131,8 @@ class RandomOptions(SampleOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_int("max_ops", self.max_ops, 0)
+        if self.granularity != "instruction":
+            raise ValueError("granularity must be 'instruction' with strategy 'random'")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -509,15 +517,21 @@ def _tell_divergence(divergence: dict[str, Any]) -> str:
     )
 
 
+HOW_TO_GO_ON = '\n\nTo run it again: result.replay(). To look at it: result.to_html("report.html").'
+_REACHABLE = {True: "gil", False: "free-threaded", None: None}
+
+
 def _tell_failure(
     result: InterleavingResult,
     failure: dict[str, Any],
     told: dict[str, Any],
     program: _host.Program,
     options: Options,
+    *,
+    of_threads: bool = True,
 ) -> None:
     # Explaining takes modules that an exploration without a failure can do without.
-    from frontrun._explain import Failure, deadlock, explain, races
+    from frontrun._explain import Failure, deadlock, explain, races, tell_reach
     from frontrun._replay import Recording
 
     failure["worker_names"] = [f"worker {index}" for index in range(len(program.workers))]
@@ -527,12 +541,17 @@ def _tell_failure(
     if options.reproduce_on_failure:
         result.reproduction_attempts = told["attempts"]
         result.reproduction_successes = told["successes"]
+    # Tasks of one event loop take turns at the same points on every build.
+    result.reachable = _REACHABLE[told.get("reachable") if of_threads else True]
     result.explanation = explain(
         typed,
+        notes=[tell_reach(result.reachable)] if of_threads else [],
         num_explored=result.num_explored,
         reproduction_attempts=result.reproduction_attempts,
         reproduction_successes=result.reproduction_successes,
     )
+    if of_threads:
+        result.explanation += HOW_TO_GO_ON
     result.races = races(typed)
     result.deadlock = deadlock(typed)
     if failure["exception"] is not None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import platform
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from frontrun._explain import Failure
@@ -148,6 +150,10 @@ class InterleavingResult:
     """The workers that wait for ever; None when the failure is no deadlock."""
     races: list[Race] = field(default_factory=list, kw_only=True)
     """Accesses in the failing execution that nothing puts in order."""
+    reachable: str | None = field(default=None, kw_only=True)
+    """Where the failure can happen: ``"gil"``: a failure alike was found in which workers
+    switch only where this CPython, which has a GIL, switches threads; ``"free-threaded"``:
+    there is none, so that it takes an interpreter without a GIL; None: not decided."""
     exhaustive: bool = field(default=False, kw_only=True)
     """True only when every interleaving within the stated bounds was covered."""
     seed: int | None = field(default=None, kw_only=True)
@@ -168,6 +174,23 @@ class InterleavingResult:
     _recording: Recording | None = field(default=None, init=False, compare=False)
     _failure: Failure | None = field(default=None, init=False, compare=False)
     _rerun: Callable[[], InterleavingResult] | None = field(default=None, init=False, compare=False)
+
+    def show(self, file: TextIO | None = None) -> None:
+        """Print the explanation, or that there is nothing to explain.
+
+        In colour where `file` (standard output) is a terminal and rich is installed.
+        """
+        text = self.explanation or repr(self)
+        file = file or sys.stdout
+        if file.isatty() and "NO_COLOR" not in os.environ:
+            try:
+                from frontrun._colour import show
+            except ImportError:
+                pass
+            else:
+                return show(text, file)
+        print(text, file=file)
+        return None
 
     def replay(
         self,
@@ -254,13 +277,13 @@ class InterleavingResult:
     def _story(self) -> Story:
         from frontrun._report import Story
 
-        recording = self._recorded()
         if self._failure is None:
+            self._recorded()
             raise ValueError(
                 "this result was loaded, and does not know all about the execution: "
                 "use what its replay(setup, threads, invariant) gives"
             )
-        facts = [f"CPython {recording.python}"]
+        facts = [f"CPython {platform.python_version()}"]
         if self.reproduction_attempts:
             tried, failed = self.reproduction_attempts, self.reproduction_successes
             facts.append(f"failed {failed} of {tried} times when replayed")

@@ -32,6 +32,7 @@ def explore_dpor(
     max_timeouts: int = 3,
     trace_packages: Sequence[str] = (),
     carrier: str | None = None,
+    granularity: str = "instruction",
 ) -> InterleavingResult:
     """Run the workers in every meaningfully different order, once each.
 
@@ -66,6 +67,8 @@ def explore_dpor(
         carrier: What workers run on: ``"fibers"`` or ``"threads"`` of the operating system,
             which are slower. None: what the environment variable ``FRONTRUN_CARRIER`` says,
             fibers if it says nothing.
+        granularity: ``"instruction"`` lets workers switch between any two accesses,
+            ``"gil"`` only where threads of this CPython with a GIL do.
 
     Returns:
         What was found. A deadlock and an exception that a worker does not catch are
@@ -89,5 +92,6 @@ def explore_dpor(
         max_timeouts=max_timeouts,
         trace_packages=trace_packages,
         carrier=carrier,
+        granularity=granularity,
     )
     return explore_threads(setup, threads, invariant, "dpor", options, argument="threads")

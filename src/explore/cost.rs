@@ -154,15 +154,15 @@ pub(super) fn linearise(trace: &Trace) -> Option<(Vec<Segment>, Cost)> {
 }
 
 /// What must come before what in a trace.
-struct Order {
+pub(super) struct Order {
     /// The events of each worker.
-    steps: Vec<Vec<usize>>,
+    pub steps: Vec<Vec<usize>>,
     /// Of each event: how many events of each worker come before it.
-    before: Vec<Vec<usize>>,
+    pub before: Vec<Vec<usize>>,
 }
 
 impl Order {
-    fn of(trace: &Trace) -> Self {
+    pub fn of(trace: &Trace) -> Self {
         let workers = trace.events().iter().map(|event| event.worker as usize + 1);
         let workers = workers.max().unwrap_or(0);
         let mut order = Order { steps: vec![vec![]; workers], before: vec![] };

@@ -4,12 +4,14 @@
 mod cost;
 mod estimate;
 mod minimise;
+mod uninterrupted;
 
 use std::time::{Duration, Instant};
 
 pub use cost::Cost;
 pub use estimate::{Estimate, Estimator, Sizes};
 pub use minimise::{Budget, Minimised, minimise};
+pub use uninterrupted::has_uninterrupted_order;
 
 use crate::strategy::{Plan, Segment, Strategy};
 use crate::trace::{Trace, Worker};

@@ -84,10 +84,12 @@ struct Opcodes {
     has_arg: [bool; 256],
     jump: [Jump; 256],
     stops: [bool; 256],
+    breaks: [bool; 256],
     extended_arg: u8,
     return_generator: u8,
     precall: Option<u8>,
     call: u8,
+    resume: u8,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -126,6 +128,17 @@ pub fn init() -> Result<()> {
     }
     let _ = EXTRA_INDEX.set(index);
     Ok(())
+}
+
+/// Can an interpreter with a GIL go to another thread when this instruction has run,
+/// or, if it calls a function in Python, before that one's first?
+#[inline]
+pub fn may_switch(instruction: Instruction) -> bool {
+    let opcodes = OPCODES.get().expect("init has run");
+    // A generator is not interrupted where it goes on after `yield from` and `await`.
+    const AFTER_YIELD_FROM: u32 = 2;
+    let resumes = instruction.opcode == opcodes.resume && instruction.arg & 3 >= AFTER_YIELD_FROM;
+    opcodes.breaks[instruction.opcode as usize] && !resumes
 }
 
 /// Names of this interpreter's real opcodes, with their number and our meaning;
@@ -550,10 +563,12 @@ impl Opcodes {
             has_arg: [false; 256],
             jump: [Jump::None; 256],
             stops: [false; 256],
+            breaks: [false; 256],
             extended_arg: 0,
             return_generator: 0,
             precall: None,
             call: 0,
+            resume: 0,
         };
         let opmap = attribute(module.borrow(), c"opmap")?;
         // A frozendict on 3.15: copied into a plain dict first.
@@ -570,6 +585,7 @@ impl Opcodes {
                 "RETURN_GENERATOR" => this.return_generator = number,
                 "PRECALL" => this.precall = Some(number),
                 "CALL" => this.call = number,
+                "RESUME" => this.resume = number,
                 _ => {}
             }
             this.stops[slot] = matches!(
@@ -583,6 +599,11 @@ impl Opcodes {
                     | "JUMP_BACKWARD_NO_INTERRUPT"
                     | "INTERPRETER_EXIT"
             );
+            // Those with CHECK_EVAL_BREAKER in Python/ceval.c (3.11), Python/bytecodes.c.
+            this.breaks[slot] = matches!(
+                name.as_str(),
+                "RESUME" | "JUMP_BACKWARD" | "CALL" | "CALL_KW" | "CALL_FUNCTION_EX"
+            ) || name.starts_with("POP_JUMP_BACKWARD_IF");
             this.names[slot] = name;
         }
         if this.names[this.call as usize] != "CALL" {

@@ -151,6 +151,7 @@ fn explore_alone(
         detect_io: options.truth("detect_io")?,
         on_progress: options.get("on_progress").map(Obj::own),
         reproductions: options.number("reproduce_on_failure").unwrap_or(0) as u32,
+        with_gil: options.get("granularity").and_then(Obj::as_str).as_deref() == Some("gil"),
         by_instruction: matches!(options.strategy().as_str(), "random" | "instructions"),
         tells_events: options.truth("tells_events")?,
     };
@@ -292,6 +293,7 @@ fn tell(outcome: Outcome) -> Result<Value> {
                 Value::Tuple(vec![Value::Int(d.index as i64), Value::Str(d.found)])
             }),
         ),
+        ("reachable", Value::maybe(outcome.reachable, Value::Bool)),
         ("orderings", Value::Int(outcome.orderings as i64)),
         ("traced", Value::Bool(outcome.traced)),
         (
@@ -332,9 +334,12 @@ fn tell_failure(failure: Failure) -> Value {
     }
     let schedule = failure.schedule.iter().map(|worker| Value::Int((*worker).into())).collect();
     let labels = failure.events.iter().map(|told| tell_label(&told.label)).collect();
+    let callers = |told: &Told| Value::List(told.callers.iter().map(|&id| code_of(id)).collect());
+    let callers = failure.events.iter().map(callers).collect();
     Value::Dict(vec![
         ("kind", kind.into()),
         ("labels", Value::List(labels)),
+        ("callers", Value::List(callers)),
         ("execution", Value::Int(failure.execution as i64)),
         ("schedule", Value::List(schedule)),
         ("events", Value::List(failure.events.into_iter().map(tell_event).collect())),

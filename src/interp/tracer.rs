@@ -4,7 +4,7 @@
 //! CPython sources: `Python/instrumentation.c`, `Python/legacy_tracing.c`,
 //! `Python/ceval.c` (3.11).
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 
 use super::code::{self, Code, Instruction, Table};
 use super::error::{Raised, Result};
@@ -36,34 +36,68 @@ pub fn new_selection() {
     SELECTION.fetch_add(1, Relaxed);
 }
 
-/// Is every instruction of traced code an event of the exploration that runs?
-/// Known to all threads: one that is no worker must not switch instructions off.
-static EVERY_INSTRUCTION: AtomicBool = AtomicBool::new(false);
+/// What is told of traced code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Detail {
+    /// The instructions that may touch shared state.
+    Accesses,
+    /// These, and those at which an interpreter with a GIL may switch threads.
+    SwitchPoints,
+    /// All: each is an event.
+    Instructions,
+}
 
-/// See [`start`].
+/// Known to all threads: one that is no worker must not switch instructions off.
+static DETAIL: AtomicU8 = AtomicU8::new(Detail::Accesses as u8);
+
+fn tells(detail: Detail) -> bool {
+    DETAIL.load(Relaxed) == detail as u8
+}
+
+/// Is every instruction of traced code an event of the exploration that runs?
 #[inline]
 pub fn every_instruction() -> bool {
-    EVERY_INSTRUCTION.load(Relaxed)
+    tells(Detail::Instructions)
 }
 
 /// Is there nothing to tell of this code unit? (A prefix is no instruction.)
 #[inline]
 fn is_of_no_interest(instruction: Instruction) -> bool {
     const PREFIX_OR_CACHE: u8 = 0;
-    let counts = every_instruction() && instruction.opcode != PREFIX_OR_CACHE;
-    instruction.op == Op::Irrelevant && !counts
+    if instruction.op != Op::Irrelevant {
+        return false;
+    }
+    match DETAIL.load(Relaxed) {
+        0 => true,
+        1 => !code::may_switch(instruction),
+        _ => instruction.opcode == PREFIX_OR_CACHE,
+    }
 }
 
-/// From now on functions that start are looked at, and their instructions told
-/// that may touch shared state, or all of them.
-pub fn start(every: bool) -> Result<()> {
-    EVERY_INSTRUCTION.store(every, Relaxed);
+/// This instruction of the running worker has been told.
+fn after(instruction: Instruction) {
+    if tells(Detail::SwitchPoints) && code::may_switch(instruction) {
+        session::note_switch_point();
+    }
+}
+
+/// A function in Python begins to run, or goes on.
+fn function_begins() {
+    if tells(Detail::SwitchPoints) {
+        session::note_switch_point();
+    }
+}
+
+/// From now on functions that start are looked at.
+pub fn start(detail: Detail) -> Result<()> {
+    DETAIL.store(detail as u8, Relaxed);
     look_at_functions()
 }
 
 /// Nothing is looked at any more.
 pub fn stop() -> Result<()> {
-    EVERY_INSTRUCTION.store(false, Relaxed);
+    DETAIL.store(Detail::Accesses as u8, Relaxed);
     look_away()
 }
 
@@ -304,6 +338,7 @@ mod monitoring {
         if hook(code, table).is_err() {
             return std::ptr::null_mut();
         }
+        function_begins();
         disable()
     }
 
@@ -362,7 +397,10 @@ mod monitoring {
         }
         let here = || site(table, offset, instruction.opcode);
         match session::instruction(instruction, code, frame, here) {
-            Ok(()) => nothing(),
+            Ok(()) => {
+                after(instruction);
+                nothing()
+            }
             Err(Raised) => std::ptr::null_mut(),
         }
     }
@@ -529,6 +567,7 @@ mod settrace {
                     if probe::is_active() { probe::wants(code) } else { traced(code, table) };
                 if wanted && session::running().is_some() {
                     code::remember(code, table.id);
+                    function_begins();
                 }
                 // SAFETY: the frame object is ours to configure, as `f_trace_opcodes`
                 // and `f_trace_lines` are from Python.
@@ -563,7 +602,10 @@ mod settrace {
                 }
                 let here = || site(table, offset, instruction.opcode);
                 match session::instruction(instruction, code, running, here) {
-                    Ok(()) => 0,
+                    Ok(()) => {
+                        after(instruction);
+                        0
+                    }
                     Err(Raised) => -1,
                 }
             }

@@ -69,6 +69,8 @@ pub struct Slot {
     pub any_of: SmallVec<[(Loc, i32); 2]>,
     /// The execution may end without it.
     pub daemon: bool,
+    /// Could an interpreter with a GIL have gone to another thread since its last event?
+    pub may_switch: bool,
     /// It shall end as soon as it can.
     pub killed: bool,
     /// Where it is with a call that blocks in C, unseen.
@@ -99,6 +101,7 @@ impl Slot {
             timeouts: 0,
             any_of: SmallVec::new(),
             daemon: false,
+            may_switch: true,
             killed: false,
             call: Call::None,
         }
@@ -227,6 +230,8 @@ pub struct Execution {
     pub max_events: usize,
     /// Values read and written, for each access, when asked for.
     pub values: Option<Vec<Option<String>>>,
+    /// Then, by the index of an event's first value, who called its function.
+    pub callers: FxHashMap<usize, Vec<u32>>,
     /// Steps that belong to an event that began before them, oldest first.
     pub joined: Vec<Joined>,
     /// Is each instruction of traced code an event, whatever it touches? Then a plan
@@ -234,6 +239,10 @@ pub struct Execution {
     pub by_instruction: bool,
     /// Has the running worker had an event since it was given the turn?
     within_event: bool,
+    /// Do workers switch only where threads of an interpreter with a GIL do?
+    pub with_gil: bool,
+    /// Then, of each event: can nothing come between it and its worker's event before?
+    pub within_block: Vec<bool>,
     /// Decides who runs, where there is one.
     pub script: Option<Script>,
     current: Option<Worker>,
@@ -282,9 +291,12 @@ impl Execution {
             diverged: None,
             max_events: usize::MAX,
             values: None,
+            callers: FxHashMap::default(),
             joined: vec![],
             by_instruction: false,
             within_event: false,
+            with_gil: false,
+            within_block: vec![],
             script: None,
             current: None,
             segments: Vec::new().into_iter(),
@@ -304,6 +316,7 @@ impl Execution {
         self.trace.clear();
         self.sites.clear();
         self.joined.clear();
+        self.within_block.clear();
         self.resources.clear();
         self.clock = 0.0;
         self.alone = false;
@@ -322,6 +335,7 @@ impl Execution {
         self.chooses = chooses || self.script.is_some();
         self.errand = None;
         self.asked_outside = false;
+        self.callers.clear();
         if let Some(values) = &mut self.values {
             values.clear();
         }
@@ -525,6 +539,10 @@ impl Execution {
         }
         self.trace.commit(current, site.fingerprint());
         self.sites.push(site);
+        if self.with_gil {
+            let slot = &mut self.workers[current as usize];
+            self.within_block.push(!std::mem::take(&mut slot.may_switch));
+        }
         if self.trace.len() >= self.max_events && self.cut.is_none() {
             self.cut = Some(Cut::Branches);
         }
@@ -806,7 +824,15 @@ impl Execution {
         if self.by_instruction { SLICE } else { u32::MAX }
     }
 
+    /// Must nothing come before this worker's next event?
+    fn is_within_block(&self, worker: Worker) -> bool {
+        self.with_gil && !self.workers[worker as usize].may_switch && self.is_enabled(worker)
+    }
+
     fn next_by_choice(&mut self, strategy: &mut dyn Strategy) -> Next {
+        if let Some(current) = self.current.filter(|&worker| self.is_within_block(worker)) {
+            return self.run(current, 1);
+        }
         let candidates: SmallVec<[Candidate<'_>; 8]> = (0..self.workers.len() as Worker)
             .filter(|worker| self.is_enabled(*worker))
             .map(|worker| Candidate { worker, next: &self.workers[worker as usize].pending })

@@ -28,6 +28,7 @@ use crate::interp::object::{Obj, Owned};
 use crate::interp::seat::{self, Carrier, Seat, Stop};
 use crate::interp::thread_state::{ThreadState, worker_identity};
 use crate::interp::trace_function::ThreadHooks;
+use crate::interp::tracer::Detail;
 use crate::interp::{primitives, threads as known_threads, tracer};
 use crate::strategy::{Plan, Replay, Segment, Strategy};
 use crate::trace::{Access, Kind, Loc, Trace, Worker};
@@ -54,6 +55,8 @@ pub struct Job {
     pub total_time: Option<Duration>,
     /// End at the first failure?
     pub stop_on_first: bool,
+    /// Do workers switch only where threads of an interpreter with a GIL do?
+    pub with_gil: bool,
     /// How often the first failure is replayed.
     pub reproductions: u32,
     /// What time is to the workers.
@@ -67,6 +70,16 @@ pub struct Job {
     pub detect_io: bool,
     /// Called now and then: executions, estimate, seconds, failures.
     pub on_progress: Option<Owned>,
+}
+
+impl Job {
+    fn detail(&self) -> Detail {
+        match (self.by_instruction, self.with_gil) {
+            (true, _) => Detail::Instructions,
+            (false, true) => Detail::SwitchPoints,
+            (false, false) => Detail::Accesses,
+        }
+    }
 }
 
 /// How one execution ended.
@@ -144,6 +157,8 @@ pub struct Told {
     pub accesses: Vec<ToldAccess>,
     /// The same in words that last.
     pub label: Label,
+    /// The functions that led there, outermost last, where that was asked for.
+    pub callers: Vec<u32>,
 }
 
 /// An access of such an event.
@@ -187,6 +202,9 @@ pub struct Outcome {
     pub limit: Option<&'static str>,
     /// Why an execution could not be judged.
     pub inconclusive: Option<&'static str>,
+    /// Can the first failure happen to threads of an interpreter with a GIL? None: that
+    /// was not decided.
+    pub reachable: Option<bool>,
     /// Executions that it took to minimise the first failure.
     pub minimising: u64,
     /// Replays of the first failure, and how many failed again.
@@ -257,7 +275,7 @@ pub fn explore(job: &Job, search: &mut Search, lent: &Lent, signals: &Arc<Signal
     time::begin_exploration(job.time);
     resources::begin_exploration(job.detect_io);
     let mut outcome = Outcome::default();
-    match primitives::intercept().and_then(|()| tracer::start(job.by_instruction)) {
+    match primitives::intercept().and_then(|()| tracer::start(job.detail())) {
         Ok(()) => loop {
             let restarts = outcome.restarts;
             outcome = Explorer::new(job, lent, signals).search(search);
@@ -345,6 +363,7 @@ impl<'a> Explorer<'a> {
         session::with(|execution| {
             execution.max_events = self.job.max_events;
             execution.by_instruction = self.job.by_instruction;
+            execution.with_gil = self.job.with_gil;
             execution.values = self.job.tells_events.then(Vec::new);
             execution.locations.lasting.name(roots);
         });
@@ -398,6 +417,9 @@ impl<'a> Explorer<'a> {
                     self.minimise(&mut failure);
                 }
                 self.reproduce(&mut failure);
+                if !matches!(search, Search::Follow(_)) {
+                    self.outcome.reachable = self.find_with_gil(&failure);
+                }
                 (self.outcome.events, self.outcome.diverged) = kept;
             }
             self.outcome.failure = Some(failure);
@@ -498,7 +520,10 @@ impl<'a> Explorer<'a> {
             error::runtime_error(&format!("no stack for a worker: {problem}"));
             return broken(error::take());
         }
-        let verdict = self.verdict(cut, &state, &ends);
+        let verdict = match session::with(|execution| is_out_of_reach(execution)) {
+            true => Verdict::Cut(Cut::Redundant),
+            false => self.verdict(cut, &state, &ends),
+        };
         if cut == Some(Cut::Daemons) {
             // Daemon threads are ended when they can no longer spoil the final state.
             let _ = self.play(&state, &ends, strategy, &mut seats);
@@ -794,6 +819,48 @@ impl<'a> Explorer<'a> {
         self.outcome.minimising = found.executions;
     }
 
+    /// Is there a failure alike in which workers switch only where threads do?
+    fn find_with_gil(&mut self, failure: &Failure) -> Option<bool> {
+        if self.job.with_gil {
+            return Some(true);
+        }
+        if tracer::stop().and_then(|()| tracer::start(Detail::SwitchPoints)).is_err() {
+            drop(error::take());
+            return None;
+        }
+        session::with(|execution| {
+            execution.with_gil = true;
+            execution.by_instruction = false;
+        });
+        let found = self.search_with_gil(failure);
+        session::with(|execution| execution.with_gil = false);
+        found
+    }
+
+    fn search_with_gil(&mut self, failure: &Failure) -> Option<bool> {
+        let began = Instant::now();
+        let mut left = REACHING.executions;
+        // Few preemptions do in most cases; only a search without bound tells "never".
+        for bound in [Some(1), None] {
+            let mut again = Again { explorer: self, violation: &failure.violation };
+            let limits = Limits {
+                max_executions: Some(left),
+                total_time: Some(REACHING.time.saturating_sub(began.elapsed())),
+                stop_on_first: true,
+            };
+            let mut dpor = Dpor::with_bound(bound);
+            let summary = exploration::explore(&mut dpor, &mut again, &limits);
+            left = left.saturating_sub(summary.executions);
+            if !summary.failures.is_empty() {
+                return Some(true);
+            }
+            if bound.is_none() && summary.exhaustive() && dpor.divergence().is_none() {
+                return Some(false);
+            }
+        }
+        None
+    }
+
     /// Replays the failure, the first time with values.
     fn reproduce(&mut self, failure: &mut Failure) {
         let schedule = exploration::segments(failure.schedule.iter().copied());
@@ -821,6 +888,9 @@ impl<'a> Explorer<'a> {
         }
     }
 }
+
+/// What may be spent on finding out whether a failure can happen with a GIL.
+const REACHING: Budget = Budget { executions: 1000, time: Duration::from_secs(1) };
 
 /// What may be spent on making a counterexample simpler.
 const MINIMISING: Budget = Budget { executions: 500, time: Duration::from_secs(1) };
@@ -945,6 +1015,13 @@ fn broken(exception: Option<Owned>) -> Verdict {
     }
 }
 
+/// Could threads of an interpreter with a GIL not have run like this, where that is
+/// asked for?
+fn is_out_of_reach(execution: &Execution) -> bool {
+    execution.with_gil
+        && !exploration::has_uninterrupted_order(&execution.trace, &execution.within_block)
+}
+
 /// The workers that wait for good.
 fn blocked() -> Vec<Blocked> {
     session::with(|execution| {
@@ -1029,5 +1106,6 @@ fn tell(
         ToldAccess { kind: access.kind, loc: access.loc, type_name, field, value }
     };
     let accesses = accesses.iter().enumerate().map(tell).collect();
-    Told { worker, site, accesses, label }
+    let callers = execution.callers.get(&first_value).cloned().unwrap_or_default();
+    Told { worker, site, accesses, label, callers }
 }

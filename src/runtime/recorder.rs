@@ -17,7 +17,7 @@ use crate::interp::error::{self, Result};
 use crate::interp::frame::Frame;
 use crate::interp::object::{Obj, Owned};
 use crate::interp::thread_state::ThreadState;
-use crate::interp::tracer;
+use crate::interp::tracer::{self, Detail};
 use crate::interp::value::Value;
 use crate::observe::instruction::observe;
 use crate::observe::location::Touch;
@@ -91,7 +91,7 @@ fn start(files: Files, opcodes: bool, listener: Listener) -> Result<()> {
     session::select_files(files);
     *RECORDER.lock() = Some(Recorder { listener, opcodes, threads: vec![] });
     ACTIVE.store(true, Relaxed);
-    let started = tracer::start(opcodes);
+    let started = tracer::start(if opcodes { Detail::Instructions } else { Detail::Accesses });
     if started.is_err() {
         // The reason is set, and dropping a listener may run code.
         let reason = error::take();

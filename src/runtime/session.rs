@@ -183,8 +183,8 @@ pub fn instruction<'a>(
                 None
             } else {
                 let turn = execution.before_instruction(site());
-                if let (Turn::Go, Some(all), Some(values)) = (turn, &mut execution.values, values) {
-                    all.extend(values.into_iter().map(|value| value.map(Obj::safe_repr)));
+                if let (Turn::Go, Some(values)) = (turn, values) {
+                    note_values(&mut execution, values);
                 }
                 Some(turn)
             }
@@ -202,6 +202,29 @@ pub fn instruction<'a>(
             None => return tolerate_or_kill(),
         }
     }
+}
+
+/// Keeps the values of an event, and who called its function.
+#[cold]
+fn note_values(execution: &mut Execution, values: Vec<Option<Obj<'_>>>) {
+    let Some(all) = &mut execution.values else { return };
+    let at = all.len();
+    all.extend(values.into_iter().map(|value| value.map(Obj::safe_repr)));
+    let callers = callers();
+    if !callers.is_empty() {
+        execution.callers.insert(at, callers);
+    }
+}
+
+/// The traced functions that called the innermost one, at most three, outermost last.
+fn callers() -> Vec<u32> {
+    let outer = crate::interp::frame::stack().skip(1).take(64);
+    let tables = outer.filter_map(|(code, _)| {
+        let table = code.table().filter(|table| table.traced.get())?;
+        code::remember(code, table.id);
+        Some(table.id)
+    });
+    tables.take(3).collect()
 }
 
 /// A killed worker may clean up; one that goes on and on is raised at again.
@@ -316,8 +339,11 @@ pub fn step(
                 execution.end_wait(worker);
                 return Some((Turn::Go, true));
             }
+            // Whoever waits lets the others run; most such calls let go of a GIL, too.
+            execution.workers[worker as usize].may_switch = true;
             let turn = execution.before_step(&now, site);
             if turn == Turn::Go {
+                execution.workers[worker as usize].may_switch = true;
                 execution.end_wait(worker);
             }
             Some((turn, false))
@@ -348,10 +374,21 @@ pub fn take_turn() -> Result<bool> {
     }
 }
 
+/// An interpreter with a GIL could go to another thread here.
+pub fn note_switch_point() {
+    let session = current();
+    let Some(worker) = session.running.get() else { return };
+    if let Ok(mut execution) = session.execution.try_borrow_mut() {
+        execution.workers[worker as usize].may_switch = true;
+    }
+}
+
 /// Records a step that happens without being chosen: the end of a timed wait.
 pub fn record(what: &'static str, accesses: &[Access]) {
     let site = caller(what);
+    note_switch_point();
     with(|execution| execution.record_unasked(accesses, site));
+    note_switch_point();
 }
 
 /// Is this worker a thread that is being unwound?

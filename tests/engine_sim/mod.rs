@@ -370,11 +370,11 @@ pub struct Canon {
 }
 
 impl Canon {
-    fn new(workers: usize) -> Self {
+    pub fn new(workers: usize) -> Self {
         Self { counts: vec![0; workers], logs: BTreeMap::new() }
     }
 
-    fn add(&mut self, w: usize, accesses: &[(Key, Kind)]) {
+    pub fn add(&mut self, w: usize, accesses: &[(Key, Kind)]) {
         let me = (w as Worker, self.counts[w]);
         self.counts[w] += 1;
         for &(key, kind) in accesses {
