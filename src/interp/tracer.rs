@@ -383,17 +383,17 @@ mod monitoring {
             return probe::told(code, table, offset, Frame::current(code));
         }
         let Some(frame) = Frame::current(code) else { return nothing() };
-        if session::running().is_none() {
-            return match recorder::instruction(instruction, code, table.id, offset, frame) {
-                Ok(()) => nothing(),
-                Err(Raised) => std::ptr::null_mut(),
-            };
-        }
         if instruction.op == Op::LoadBuiltin
             && code.learn(table, offset, loaded_global(instruction, code, frame))
             && observe_anew(code).is_err()
         {
             return std::ptr::null_mut();
+        }
+        if session::running().is_none() {
+            return match recorder::instruction(instruction, code, table.id, offset, frame) {
+                Ok(()) => nothing(),
+                Err(Raised) => std::ptr::null_mut(),
+            };
         }
         let here = || site(table, offset, instruction.opcode);
         match session::instruction(instruction, code, frame, here) {
@@ -590,15 +590,15 @@ mod settrace {
                 if is_of_no_interest(instruction) {
                     return 0;
                 }
+                if instruction.op == Op::LoadBuiltin {
+                    code.learn(table, offset, loaded_global(instruction, code, running));
+                }
                 if session::running().is_none() {
                     let id = table.id;
                     return match recorder::instruction(instruction, code, id, offset, running) {
                         Ok(()) => 0,
                         Err(Raised) => -1,
                     };
-                }
-                if instruction.op == Op::LoadBuiltin {
-                    code.learn(table, offset, loaded_global(instruction, code, running));
                 }
                 let here = || site(table, offset, instruction.opcode);
                 match session::instruction(instruction, code, running, here) {
