@@ -1,5 +1,6 @@
 """A limit ends things cleanly, says which one it was, and is never a pass."""
 
+import ctypes
 import os
 import queue
 import signal
@@ -28,6 +29,11 @@ def count_for_ever(state):
 
 def spin(state):
     while True:
+        pass
+
+
+def go_on():
+    for _ in range(10**12):
         pass
 
 
@@ -110,6 +116,31 @@ def test_a_worker_that_never_reaches_a_scheduling_point_is_named():
     assert "in spin" in result.inconclusive_reason
 
 
+@pytest.mark.parametrize("worker", [spin, count_for_ever, go_on])
+@pytest.mark.parametrize("limit", ["timeout_per_run", "total_timeout"])
+def test_a_worker_that_does_not_end_is_ended_by_whichever_limit_comes_first(worker, limit):
+    def work(state):
+        worker(state) if worker is not go_on else worker()
+
+    result = explore([work, increment], max_branches=10**9, **{limit: 0.2})
+    assert result.property_holds is None
+    assert f"{limit}=0.2" in result.inconclusive_reason
+    assert "worker 0" in result.inconclusive_reason
+
+
+def test_a_worker_that_keeps_the_gil_is_named_when_it_lets_it_go():
+    sleep = ctypes.PyDLL(None).usleep
+
+    def keep_the_gil(state):
+        for _ in range(5):
+            sleep(200_000)
+
+    result = explore([keep_the_gil, increment], deadlock_timeout=0.1)
+    assert result.property_holds is None
+    assert "deadlock_timeout=0.1" in result.inconclusive_reason
+    assert "worker 0" in result.inconclusive_reason
+
+
 def test_a_worker_stuck_in_a_blocking_call_is_left_behind():
     reader, writer = os.pipe()
 
@@ -180,11 +211,6 @@ def wait_for_a_thread():
         # A join that was interrupted takes the thread for ended, up to 3.12.
         while thread in threading.enumerate():
             time.sleep(0.01)
-
-
-def go_on():
-    for _ in range(10**12):
-        pass
 
 
 @pytest.mark.parametrize(

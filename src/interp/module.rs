@@ -16,6 +16,7 @@ use super::seat::Carrier;
 use super::value::Value;
 use crate::observe::calls;
 use crate::runtime::carrier::{self, Watch};
+use crate::runtime::execution::Cut;
 use crate::runtime::exploration::{
     self, Blocked, Divergence, Failure, Job, Outcome, Search, Told, Violation,
 };
@@ -197,7 +198,11 @@ fn explore_alone(
             super::tracer::stop()?;
             let told = vec![
                 ("executions", Value::Int(0)),
-                ("inconclusive", "deadlock_timeout".into()),
+                match signals.asked() {
+                    Some(Cut::RunTime) => ("inconclusive", "timeout_per_run".into()),
+                    Some(Cut::Interrupted) => ("limit", "total_timeout".into()),
+                    _ => ("inconclusive", "deadlock_timeout".into()),
+                },
                 ("abandoned", Value::Bool(true)),
                 ("needs_threads", Value::Bool(signals.needs_threads.load(Ordering::Relaxed))),
             ];

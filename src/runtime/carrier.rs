@@ -147,15 +147,21 @@ impl<'a> Watcher<'a> {
             if self.lent.wait(TICK) {
                 return;
             }
-            let interrupted = self.run_handlers();
+            let asked = Instant::now();
+            let mut ends = self.run_handlers().then_some(Cut::Interrupted);
+            if asked.elapsed() > self.watch.stuck_after {
+                // A worker kept the GIL all the time.
+                ends = ends.or(Some(Cut::Stuck));
+            }
             if self.watch.total.is_some_and(|limit| self.started.elapsed() > limit) {
                 self.signals.interrupt(Cut::Interrupted);
+                ends = ends.or(Some(Cut::Interrupted));
             }
             let (now, in_worker) = (Instant::now(), self.signals.in_worker.load(Relaxed) != 0);
             if !in_worker || self.signals.execution.load(Relaxed) != execution {
                 (execution, begun) = (self.signals.execution.load(Relaxed), now);
             } else if now - begun > self.watch.run {
-                self.signals.interrupt(Cut::RunTime);
+                ends = ends.or(Some(Cut::RunTime));
             }
             if !in_worker || self.signals.progress.load(Relaxed) != progress {
                 (progress, since) = (self.signals.progress.load(Relaxed), now);
@@ -170,14 +176,11 @@ impl<'a> Watcher<'a> {
                 self.signals.needs_threads.store(true, Relaxed);
                 return;
             }
-            if in_worker
-                && raised_at.is_none()
-                && (interrupted || now - since > self.watch.stuck_after)
-            {
-                if !interrupted {
-                    self.signals.interrupt(Cut::Stuck);
-                }
-                self.raise_in_worker();
+            if now - since > self.watch.stuck_after {
+                ends = ends.or(Some(Cut::Stuck));
+            }
+            if let Some(cut) = ends.filter(|_| in_worker && raised_at.is_none()) {
+                self.end_worker(cut);
                 raised_at = Some(now);
             }
             let patience = Duration::from_secs(1);
@@ -207,11 +210,13 @@ impl<'a> Watcher<'a> {
         self.raised.is_some()
     }
 
-    /// Raises in the worker that runs, at its next bytecode.
-    fn raise_in_worker(&mut self) {
-        let identity = self.signals.identity.load(Relaxed);
+    /// Raises in the worker that runs, at its next bytecode, and notes where that was.
+    fn end_worker(&mut self, cut: Cut) {
+        let signals = self.signals;
         let place = self.lent.with_python(|| {
+            let identity = signals.identity.load(Relaxed);
             let place = threads::place_of(identity);
+            signals.interrupt(cut);
             error::raise_in_thread(identity);
             place
         });

@@ -62,7 +62,8 @@ impl Signals {
         }
     }
 
-    fn asked(&self) -> Option<Cut> {
+    /// Why the caller has asked to give up, if it has.
+    pub fn asked(&self) -> Option<Cut> {
         match self.interrupt.load(Ordering::Relaxed) {
             0 => None,
             1 => Some(Cut::Stuck),
@@ -402,6 +403,7 @@ pub fn note_abandoned() {
     if running().is_none() {
         return;
     }
+    poll_signals();
     with(|execution| {
         execution.cut.get_or_insert(Cut::Stuck);
     });

@@ -4,12 +4,13 @@
 
 use std::cell::Cell;
 use std::sync::LazyLock;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::execution::{Accesses, Execution};
 use super::session;
 use crate::interp::error::Result;
 use crate::interp::object::Owned;
+use crate::interp::thread_state::ThreadState;
 use crate::observe::location::Field;
 use crate::trace::{Access, Kind, Worker};
 
@@ -50,11 +51,16 @@ struct Epoch {
 pub struct Readings {
     epoch: Cell<Epoch>,
     count: Cell<u64>,
+    /// The worker whose child process goes on.
+    parent: Cell<Option<Worker>>,
 }
 
 /// Each reading moves the reader's clock on by so many seconds, so that a loop
 /// that waits for time to pass comes to an end.
 const TICK: f64 = 1e-6;
+
+/// A child process is waited for at most so many seconds at a time.
+const LOOK: f64 = 0.05;
 
 /// A new exploration: its time begins now.
 pub fn begin_exploration(mode: Mode) {
@@ -75,7 +81,7 @@ pub fn begin_execution() {
 /// The virtual reading for the worker that runs; `None` where the real one is
 /// to be given.
 pub fn read(clock: Clock) -> Result<Option<f64>> {
-    let Readings { epoch, count } = &session::current().time;
+    let Readings { epoch, count, .. } = &session::current().time;
     let epoch = epoch.get();
     if !epoch.shown || session::running().is_none() {
         return Ok(None);
@@ -163,6 +169,12 @@ impl Wait {
     }
 }
 
+/// The running worker has seen whether a child process goes on. If it sleeps before
+/// it looks again, it waits for another program, which takes real time.
+pub fn note_child(goes_on: bool) {
+    session::current().time.parent.set(session::running().filter(|_| goes_on));
+}
+
 /// `time.sleep(duration)`.
 pub fn sleep(duration: f64) -> Result<()> {
     if duration == 0.0 || session::is_killed() {
@@ -171,5 +183,11 @@ pub fn sleep(duration: f64) -> Result<()> {
     let wait = Wait::begin(true, Some(duration));
     session::step("time.sleep", |execution| wait.accesses(execution, None, false))?;
     wait.time_out("time.sleep", None);
+    let parent = session::current().time.parent.take();
+    if parent.is_some() && parent == session::running() {
+        let own = ThreadState::detach();
+        std::thread::sleep(Duration::from_secs_f64(duration.min(LOOK)));
+        own.attach();
+    }
     Ok(())
 }
