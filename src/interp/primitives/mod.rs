@@ -13,6 +13,7 @@ pub mod time;
 
 use std::cell::Cell;
 use std::ffi::CStr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::code::{attribute, import};
 use super::error::{self, Result};
@@ -38,15 +39,29 @@ thread_local! {
     static STANDS_FOR: Cell<usize> = const { Cell::new(0) };
 }
 
+/// How many explorations run in this process, those that were left behind included.
+static EXPLORATIONS: AtomicUsize = AtomicUsize::new(0);
+
 /// Is a call on this OS thread to be handled by us?
 #[inline]
 pub fn intercepts() -> bool {
+    // All that locks cost where nothing is explored.
+    EXPLORATIONS.load(Ordering::Relaxed) != 0 && takes_part()
+}
+
+#[cold]
+#[inline(never)]
+fn takes_part() -> bool {
     session::running().is_some() || STANDS_FOR.get() != 0
 }
 
 /// While the carrier runs setup or invariant it stands for the caller's thread:
-/// whose identity is this? 0 ends it.
+/// whose identity is this? 0 ends the exploration.
 pub fn stand_for(identity: usize) {
+    match identity {
+        0 => EXPLORATIONS.fetch_sub(1, Ordering::Relaxed),
+        _ => EXPLORATIONS.fetch_add(1, Ordering::Relaxed),
+    };
     STANDS_FOR.set(identity);
 }
 
