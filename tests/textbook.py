@@ -211,11 +211,11 @@ def explored(named, workers, **options):
         found.add(p.outcome())
         return True
 
+    options = {"stop_on_first": False, **options}
+    if options.get("strategy", "dpor") == "dpor":
+        options = {"preemption_bound": None, **options}
     result = frontrun.explore(
-        lambda: Primitives(named, REAL),
-        [run(worker) for worker in workers],
-        invariant,
-        **{"preemption_bound": None, "stop_on_first": False, **options},
+        lambda: Primitives(named, REAL), [run(worker) for worker in workers], invariant, **options
     )
     if result.deadlock:
         found.add(DEADLOCK)
