@@ -154,10 +154,12 @@ impl<'a> Watcher<'a> {
                 ends = ends.or(Some(Cut::Stuck));
             }
             if self.watch.total.is_some_and(|limit| self.started.elapsed() > limit) {
-                self.signals.interrupt(Cut::Interrupted);
                 ends = ends.or(Some(Cut::Interrupted));
             }
             let (now, in_worker) = (Instant::now(), self.signals.in_worker.load(Relaxed) != 0);
+            if ends == Some(Cut::Interrupted) && !in_worker {
+                self.signals.interrupt(Cut::Interrupted);
+            }
             if !in_worker || self.signals.execution.load(Relaxed) != execution {
                 (execution, begun) = (self.signals.execution.load(Relaxed), now);
             } else if now - begun > self.watch.run {
