@@ -164,6 +164,9 @@ pub struct Trace {
     pub pending: Vec<Pending>,
     /// It ended where the plan named a worker that waited for something unseen.
     pub stalled: bool,
+    /// Are the events *blocks*, whose accesses are not known before they run, and
+    /// may depend on what they read?
+    pub blocks: bool,
 }
 
 impl Trace {
@@ -181,6 +184,7 @@ impl Trace {
         self.traits.clear();
         self.pending.clear();
         self.stalled = false;
+        self.blocks = false;
     }
 
     /// Appends an event of `worker` with these accesses.

@@ -16,7 +16,7 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from types import CodeType, TracebackType
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from frontrun._trace_format import (
     WIDTH,
@@ -73,6 +73,7 @@ class WaitingWorker(TypedDict):
     code: CodeType | None
     offset: int
     holds: Sequence[int]
+    goal: NotRequired[str]
 
 
 class Failure(TypedDict):
@@ -407,14 +408,14 @@ def _with_traceback(prefix: str, exception: BaseException) -> str:
 
 def _user_frames(tb: TracebackType | None) -> list[tuple[CodeType, int]]:
     frames = [(frame.f_code, line) for frame, line in traceback.walk_tb(tb)]
-    return [(code, line) for code, line in frames if _is_user_file(code.co_filename)]
+    return [(code, line) for code, line in frames if is_user_file(code.co_filename)]
 
 
 _OURS = os.path.dirname(__file__) + os.sep
 _STDLIB = sysconfig.get_path("stdlib") + os.sep
 
 
-def _is_user_file(filename: str) -> bool:
+def is_user_file(filename: str) -> bool:
     if filename.startswith(("<frozen ", _OURS)):
         return False
     return "site-packages" in filename or not filename.startswith(_STDLIB)
@@ -508,6 +509,8 @@ def _goal(b: WaitingWorker, name: Namer, labels: Labels) -> str:
     """What a worker waits for."""
     if _awaits_notification(b):
         return "a notification"
+    if b["waits_for"] == "task":
+        return b["goal"]
     if b["waits_for"] == "join":
         return f"the end of {name(b['loc'])}"
     return labels[b["loc"]]
@@ -515,7 +518,7 @@ def _goal(b: WaitingWorker, name: Namer, labels: Labels) -> str:
 
 def _held_by(b: WaitingWorker, blocked: Sequence[WaitingWorker], name: Namer) -> str:
     """Who could end the wait, in parentheses; empty when that needs no saying."""
-    if b["waits_for"] == "join" or _awaits_notification(b):
+    if b["waits_for"] in ("join", "task") or _awaits_notification(b):
         return ""
     if b["waits_for"] == "data":
         return " (where nobody sends anything)"

@@ -9,10 +9,10 @@ import sys
 import sysconfig
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from frontrun import _host, _native
 from frontrun.common import (
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 State = TypeVar("State")
 Worker = Callable[[State], object]
+AsyncWorker = Callable[[State], Coroutine[Any, Any, object]]
 
 
 # Without a GIL, what a thread has allocated belongs to its OS thread: fibers would mix that up.
@@ -198,6 +199,19 @@ def _check_seconds(name: str, value: object, *, optional: bool = False) -> None:
         raise ValueError(f"{name} must be more than 0 seconds, not {value}")
 
 
+@overload
+def explore(
+    setup: Callable[[], State | Awaitable[State]],
+    workers: AsyncWorker[State] | Sequence[AsyncWorker[State]],
+    invariant: Callable[[State], object],
+    *,
+    count: int | None = None,
+    strategy: str = "dpor",
+    **options: Any,
+) -> Coroutine[Any, Any, InterleavingResult]: ...
+
+
+@overload
 def explore(
     setup: Callable[[], State],
     workers: Worker[State] | Sequence[Worker[State]],
@@ -206,13 +220,26 @@ def explore(
     count: int | None = None,
     strategy: str = "dpor",
     **options: Any,
-) -> InterleavingResult:
+) -> InterleavingResult: ...
+
+
+def explore(
+    setup: Callable[[], Any],
+    workers: Worker[Any] | Sequence[Worker[Any]],
+    invariant: Callable[[Any], object],
+    *,
+    count: int | None = None,
+    strategy: str = "dpor",
+    **options: Any,
+) -> InterleavingResult | Coroutine[Any, Any, InterleavingResult]:
     """Explore the interleavings of workers that share state.
 
     Args:
         setup: Builds fresh state for each execution.
         workers: A callable that ``count`` workers run, or a list with one for each worker.
-            Each receives the state.
+            Each receives the state. Ordinary functions run as threads, ``async def`` functions
+            as tasks of an event loop; then the result has to be awaited, and `setup` and
+            `invariant` may be async as well.
         invariant: Asked with the state when all workers have finished.
         count: Number of workers, where `workers` is one callable.
         strategy: ``"dpor"`` runs every meaningfully different interleaving. The others
@@ -257,10 +284,45 @@ def explore(
         workers = [workers] * count
     elif count is not None:
         raise TypeError("count goes with a single callable; workers is a list already")
+    workers = _checked_workers(workers, "workers")
+    if are_async(workers):
+        _check_async(strategy, options)
+        if strategy == "dpor":
+            options["preemption_bound"] = None
+        from frontrun._async_exploration import explore_tasks
+
+        return explore_tasks(setup, workers, invariant, strategy, kind(**options))
     checked = kind(**options)
     return explore_threads(setup, workers, invariant, strategy, checked, argument="workers")
 
 
+def _check_async(strategy: str, options: dict[str, Any]) -> None:
+    """Refuse what makes no sense for tasks."""
+    if strategy == "random":
+        raise ValueError(
+            "strategy must not be 'random' for async workers: it schedules single instructions, "
+            "and a task goes on to its next await; 'walk' samples what tasks can do"
+        )
+    if "preemption_bound" in options:
+        raise TypeError(
+            "async workers have no option 'preemption_bound': a task gives its turn away itself"
+        )
+    if options.get("clock") == "explored":
+        raise ValueError("clock must be 'virtual' or 'real' for async workers, not 'explored'")
+
+
+@overload
+def explore_random(
+    setup: Callable[[], State | Awaitable[State]],
+    workers: AsyncWorker[State] | Sequence[AsyncWorker[State]],
+    invariant: Callable[[State], object],
+    *,
+    strategy: str = "portfolio",
+    **options: Any,
+) -> Coroutine[Any, Any, InterleavingResult]: ...
+
+
+@overload
 def explore_random(
     setup: Callable[[], State],
     workers: Worker[State] | Sequence[Worker[State]],
@@ -268,7 +330,17 @@ def explore_random(
     *,
     strategy: str = "portfolio",
     **options: Any,
-) -> InterleavingResult:
+) -> InterleavingResult: ...
+
+
+def explore_random(
+    setup: Callable[[], Any],
+    workers: Worker[Any] | Sequence[Worker[Any]],
+    invariant: Callable[[Any], object],
+    *,
+    strategy: str = "portfolio",
+    **options: Any,
+) -> InterleavingResult | Coroutine[Any, Any, InterleavingResult]:
     """Sample interleavings: `explore` with a strategy that is not exhaustive.
 
     By default strategies take turns, because which one is best depends on the program.
@@ -301,23 +373,38 @@ def explore_natively(
     argument: str,
 ) -> tuple[InterleavingResult, dict[str, Any]]:
     """As `explore_threads`; gives also what the core told."""
-    workers = _checked_workers(workers, argument)
+    workers = _checked_threads(workers, argument)
     _check_functions(setup=setup, invariant=invariant)
     if replaying is not None and replaying.fits(len(workers)):
         result = replay(replaying.recording, setup, workers, invariant, argument=argument)
         replaying.results.append(result)
         return result, {}
+    return run(_host.Program(setup, workers, invariant), strategy, options)
+
+
+def run(
+    program: _host.Program,
+    strategy: str,
+    options: Options,
+    amend: Callable[[dict[str, Any]], None] | None = None,
+    **more: object,
+) -> tuple[InterleavingResult, dict[str, Any]]:
+    """Explore checked functions; gives also what the core told.
+
+    `amend` adds to a failure what only the caller knows; it cannot be replayed then.
+    """
     from frontrun._progress import drawn
 
-    program, began = _host.Program(setup, workers, invariant), time.monotonic()
+    began = time.monotonic()
     for host in _host.hosts:
         options = host.before(program, options)
     if isinstance(options, SampleOptions) and options.seed is None:
         options = replace(options, seed=int.from_bytes(os.urandom(4), "big"))
+    setup, workers, invariant = program
     with drawn(options.progress, options.on_progress) as on_progress:
         watched = replace(options, on_progress=on_progress)
-        told, stuck = _run(setup, workers, invariant, strategy, watched)
-    result = _result(told, program, options, stuck)
+        told, stuck = _run(setup, workers, invariant, strategy, watched, **more)
+    result = _result(told, program, options, stuck, amend)
     seconds = time.monotonic() - began
     for host in _host.hosts:
         host.after(program, options, result, seconds)
@@ -337,7 +424,7 @@ def replay(
     Raises:
         ReplayMismatchError: the program does not do what was recorded.
     """
-    threads = _checked_workers(threads, argument)
+    threads = _checked_threads(threads, argument)
     _check_functions(setup=setup, invariant=invariant)
     if len(threads) != recording.workers:
         raise ValueError(
@@ -417,20 +504,51 @@ def _checked_workers(workers: Sequence[Worker[State]], argument: str) -> list[Wo
     for index, worker in enumerate(workers):
         if not callable(worker):
             raise TypeError(f"{argument}[{index}] must be callable, not {worker!r}")
-        if inspect.iscoroutinefunction(worker):
-            raise TypeError(
-                f"{argument}[{index}] is a coroutine function, and these workers are threads: "
-                "pass an ordinary function"
-            )
+        if inspect.isasyncgenfunction(worker):
+            raise TypeError(f"{argument}[{index}] is an async generator function: it cannot run")
+    kinds = [_is_async(worker) for worker in workers]
+    if any(kinds) and not all(kinds):
+        raise TypeError(
+            f"{argument} must be all async or all ordinary functions, and "
+            f"{argument}[{kinds.index(True)}] is async while {argument}[{kinds.index(False)}] is "
+            "not: write an ordinary function that returns a coroutine as async def"
+        )
     return list(workers)
 
 
-def _check_functions(**functions: object) -> None:
+def check_callables(**functions: object) -> None:
+    """Check that what the caller names so can be called."""
     for name, function in functions.items():
         if not callable(function):
             raise TypeError(f"{name} must be callable, not {function!r}")
+
+
+def _check_functions(**functions: object) -> None:
+    check_callables(**functions)
+    for name, function in functions.items():
         if inspect.iscoroutinefunction(function):
             raise TypeError(f"{name} must be an ordinary function, not a coroutine function")
+
+
+def _checked_threads(workers: Sequence[Worker[State]], argument: str) -> list[Worker[State]]:
+    checked = _checked_workers(workers, argument)
+    if are_async(checked):
+        raise TypeError(
+            f"{argument}[0] is a coroutine function, and these workers are threads: pass an "
+            "ordinary function, or use frontrun.explore"
+        )
+    return checked
+
+
+def are_async(workers: Sequence[Callable[[Any], object]]) -> bool:
+    """Are these workers coroutine functions? (They all are, or none is.)"""
+    return _is_async(workers[0])
+
+
+def _is_async(worker: Callable[[Any], object]) -> bool:
+    if inspect.iscoroutinefunction(worker):
+        return True
+    return inspect.iscoroutinefunction(getattr(type(worker), "__call__", None))  # noqa: B004
 
 
 @cache
@@ -447,7 +565,11 @@ def library_directories() -> list[str]:
 
 
 def _result(
-    told: dict[str, Any], program: _host.Program, options: Options, stuck: str | None
+    told: dict[str, Any],
+    program: _host.Program,
+    options: Options,
+    stuck: str | None,
+    amend: Callable[[dict[str, Any]], None] | None = None,
 ) -> InterleavingResult:
     failure = told.get("failure")
     inconclusive = _INCONCLUSIVE.get(told.get("inconclusive") or "")
@@ -473,13 +595,13 @@ def _result(
             "nothing was observed: no worker ran code of a traced file, so the one execution "
             "that was run says nothing about others",
             NothingObservedWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
     sampled = isinstance(options, SampleOptions | ScheduleOptions)
     result = InterleavingResult(
         property_holds=holds,
         num_explored=told["executions"],
-        unique_interleavings=told["orderings"] if sampled else told["executions"],
+        unique_interleavings=told["orderings"] if sampled else _distinct(told),
         exhaustive=told.get("exhaustive", False),
         seed=options.seed if isinstance(options, SampleOptions) else None,
         stats=told.get("stats", {}),
@@ -487,8 +609,21 @@ def _result(
         limit=limit,
     )
     if failure is not None:
-        _tell_failure(result, failure, told, program, options)
+        if amend is None:
+            failure["worker_names"] = [f"worker {index}" for index in range(len(program.workers))]
+        else:
+            amend(failure)
+        _tell_failure(result, failure, told, options, of_threads=amend is None)
+        if amend is None:
+            _record(result, failure, program, options)
     return result
+
+
+def _distinct(told: dict[str, Any]) -> int:
+    """How many executions of a systematic search were no repetitions."""
+    traces: int | None = told.get("traces")
+    executions: int = told["executions"]
+    return executions if traces is None else traces
 
 
 # Why an execution could not be judged, by the name of the limit that cut it off.
@@ -525,16 +660,13 @@ def _tell_failure(
     result: InterleavingResult,
     failure: dict[str, Any],
     told: dict[str, Any],
-    program: _host.Program,
     options: Options,
     *,
     of_threads: bool = True,
 ) -> None:
     # Explaining takes modules that an exploration without a failure can do without.
     from frontrun._explain import Failure, deadlock, explain, races, tell_reach
-    from frontrun._replay import Recording
 
-    failure["worker_names"] = [f"worker {index}" for index in range(len(program.workers))]
     typed = cast(Failure, failure)
     result.counterexample = failure["schedule"]
     result.failures = [] if options.stop_on_first else told["failures"]
@@ -557,6 +689,16 @@ def _tell_failure(
     if failure["exception"] is not None:
         result.exception = failure["exception"][1]
     result._failure = typed
-    recording = Recording.of(typed, result.explanation, program, options)
+
+
+def _record(
+    result: InterleavingResult, failure: dict[str, Any], program: _host.Program, options: Options
+) -> None:
+    """Let the counterexample be replayed."""
+    from frontrun._explain import Failure
+    from frontrun._replay import Recording
+
+    typed = cast(Failure, failure)
+    recording = Recording.of(typed, result.explanation or "", program, options)
     result._recording = recording
     result._rerun = lambda: replay(recording, *program)

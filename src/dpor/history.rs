@@ -174,6 +174,8 @@ impl Slots {
 #[derive(Debug, Default)]
 pub(super) struct History {
     pub workers: usize,
+    /// See [`Trace::blocks`].
+    pub blocks: bool,
     /// Number of executed steps.
     pub events: u32,
     worker: Vec<Worker>,
@@ -218,6 +220,7 @@ impl History {
             }
         }
         self.workers = workers;
+        self.blocks = trace.blocks;
         self.events = trace.len() as u32;
         self.runs.end = self.events;
         self.slot_of.reset(max, accesses);

@@ -26,17 +26,17 @@ mod wakeup_tree;
 
 use std::collections::BTreeMap;
 
-use smallvec::SmallVec;
+use rustc_hash::FxHashSet;
 
 use crate::explore::{Estimate, Estimator, Sizes};
-use crate::strategy::{Plan, Sleeper, Strategy};
+use crate::strategy::{Plan, Strategy};
 use crate::trace::{Trace, Worker};
 use bound::Limit;
-use history::{History, SlotAccess, Step};
+use history::{History, Step};
 use races::{Race, Races};
 use record::LazyRecord;
-use reversal::{Known, Reversal};
-use wakeup_tree::{Branch, insert, sleeper, sleeps};
+use reversal::Reversal;
+use wakeup_tree::{Asleep, Branch, insert};
 
 /// What the search has done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,6 +56,9 @@ pub struct Stats {
     pub stalled: u64,
     /// Branches not taken because they are beyond the preemption bound.
     pub pruned: u64,
+    /// Different traces among the executions, where events are blocks: what a block
+    /// does is not known beforehand, so that some traces are executed twice.
+    pub distinct: u64,
 }
 
 /// The program did not do again what it did before: it has nondeterminism that
@@ -77,7 +80,7 @@ pub struct Divergence {
 #[derive(Debug, Default)]
 struct Node {
     /// Workers whose next steps are explored from here already.
-    sleep: Vec<Sleeper>,
+    sleep: Vec<Asleep>,
     /// The wakeup tree, without the branch that is being explored.
     pending: Vec<Branch>,
     /// How many executions the explored branches took.
@@ -100,6 +103,7 @@ pub struct Dpor {
     /// The points of the current execution that matter, by number of events.
     nodes: BTreeMap<Step, Node>,
     history: History,
+    now: LazyRecord,
     races: Races,
     reversal: Reversal,
     plan: Plan,
@@ -112,9 +116,8 @@ pub struct Dpor {
     state: State,
     divergence: Option<Divergence>,
     bound: Option<u32>,
-    /// All traces so far, to see that none comes twice.
-    #[cfg(debug_assertions)]
-    traces: rustc_hash::FxHashSet<u64>,
+    /// All traces so far: where events are blocks, and to see that else none comes twice.
+    traces: FxHashSet<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -170,22 +173,28 @@ impl Dpor {
             return;
         }
         self.history.load(trace);
+        self.now = LazyRecord::default();
         for (depth, pending) in std::mem::take(&mut self.fresh) {
             let sleep = self.asleep_at(depth);
             self.add_node(depth, sleep, pending);
         }
         if self.is_covered() {
             self.stats.blocked += 1;
-            return;
+            // Of blocks the runner cannot tell who sleeps: it may have chosen the wrong one.
+            if !self.history.blocks {
+                return;
+            }
         }
-        #[cfg(debug_assertions)]
-        debug_assert!(self.traces.insert(record::fingerprint(&self.history)), "a trace came twice");
+        if self.history.blocks || cfg!(debug_assertions) {
+            let is_new = self.traces.insert(record::fingerprint(&self.history));
+            debug_assert!(is_new || self.history.blocks, "a trace came twice");
+            self.stats.distinct += u64::from(is_new);
+        }
         self.races.compute(&mut self.history);
         self.stats.races += self.races.found.len() as u64;
-        let now = LazyRecord::default();
         let limit = self.bound.map(|bound| Limit::new(&self.history, bound));
         for race in std::mem::take(&mut self.races.found) {
-            self.reverse(race, limit.as_ref(), &now);
+            self.reverse(race, limit.as_ref());
         }
     }
 
@@ -196,6 +205,7 @@ impl Dpor {
         let planned = self.plan.segments.iter().map(|s| s.events).sum();
         let from = if uncertain { self.plan.sleep_from } else { planned };
         let covered = self.asleep_at(from).iter().any(|s| self.never_wakes(s, from));
+        let uncertain = uncertain || self.history.blocks;
         debug_assert!(uncertain || !covered, "an execution was blocked by its sleep set");
         covered
     }
@@ -231,39 +241,40 @@ impl Dpor {
 
     /// A point is found, so all since the branch around it began was explored
     /// from its first branch.
-    fn add_node(&mut self, depth: Step, sleep: Vec<Sleeper>, pending: Vec<Branch>) {
+    fn add_node(&mut self, depth: Step, sleep: Vec<Asleep>, pending: Vec<Branch>) {
         let since = self.nodes.range(..depth).next_back().map_or(0, |(_, outer)| outer.since);
         self.nodes.insert(depth, Node { sleep, pending, done: Sizes::default(), since });
     }
 
     /// The sleep set at a point of the execution at hand.
-    fn asleep_at(&self, depth: Step) -> Vec<Sleeper> {
+    fn asleep_at(&self, depth: Step) -> Vec<Asleep> {
         let Some((&from, node)) = self.nodes.range(..=depth).next_back() else {
             return Vec::new();
         };
-        node.sleep.iter().filter(|s| sleeps(&self.history, s, from, depth)).cloned().collect()
+        let sleeps = |s: &&Asleep| s.sleeps(&self.history, &self.now, from, depth) == Some(true);
+        node.sleep.iter().filter(sleeps).cloned().collect()
     }
 
     /// Is a sleeper from `depth` on never woken, and executed at most asleep?
-    fn never_wakes(&self, sleeper: &Sleeper, depth: Step) -> bool {
-        let n = self.history.count_before(sleeper.worker, depth);
-        let own = self.history.nth(sleeper.worker, n).unwrap_or(self.history.events);
-        sleeps(&self.history, sleeper, depth, own.min(self.history.events))
+    fn never_wakes(&self, asleep: &Asleep, depth: Step) -> bool {
+        let (h, worker) = (&self.history, asleep.sleeper.worker);
+        let own = h.nth(worker, h.count_before(worker, depth)).unwrap_or(h.events);
+        asleep.sleeps(h, &self.now, depth, own.min(h.events)) == Some(true)
     }
 
     /// Plans the executions that reverse a race, unless they are covered.
-    fn reverse(&mut self, race: Race, limit: Option<&Limit>, now: &LazyRecord) {
-        let (h, v) = (&self.history, &mut self.reversal);
+    fn reverse(&mut self, race: Race, limit: Option<&Limit>) {
+        let (h, now, v) = (&self.history, &self.now, &mut self.reversal);
         v.set(h, race);
         let depth = v.depth;
         let mut covers = true;
         if let Some((&from, node)) = self.nodes.range(..=depth).next_back() {
-            for s in node.sleep.iter().filter(|s| sleeps(h, s, from, depth)) {
-                let accesses: SmallVec<[_; 4]> =
-                    s.kinds.iter().map(|&kind| SlotAccess { slot: 0, kind }).collect();
-                let known =
-                    Known { worker: s.worker, accesses: &accesses, record: None, guess: false };
-                match v.weak_initial(h, now, known) {
+            for s in &node.sleep {
+                let covered = match s.sleeps(h, now, from, depth) {
+                    Some(true) => s.with_known(|known| v.weak_initial(h, now, known)),
+                    awake => awake,
+                };
+                match covered {
                     Some(true) => return,
                     Some(false) => {}
                     None => covers = false,
@@ -293,7 +304,7 @@ impl Dpor {
                 let node = last.get_mut();
                 if depth < self.history.events {
                     let explored = self.history.worker(depth);
-                    node.sleep.extend(sleeper(&self.history, explored, depth));
+                    node.sleep.extend(Asleep::new(&self.history, explored, depth, &self.now));
                 }
                 node.done.add(self.stats.executions - node.since);
                 node.since = self.stats.executions;
@@ -329,7 +340,8 @@ impl Dpor {
         self.plan.sleep.clear();
         self.plan.sleep_from = depth;
         if !branch.covers {
-            self.plan.sleep.extend(self.nodes[&depth].sleep.iter().cloned());
+            let asleep = self.nodes[&depth].sleep.iter();
+            self.plan.sleep.extend(asleep.map(|asleep| asleep.sleeper.clone()));
         }
         true
     }

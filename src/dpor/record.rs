@@ -118,6 +118,34 @@ impl Record {
     }
 }
 
+/// Do accesses of a recorded execution conflict with steps of the execution at hand?
+/// `None`: they may, and it is not known whether two locations are one.
+pub(super) fn conflicts<'h>(
+    h: &History,
+    now: &LazyRecord,
+    record: &Record,
+    accesses: &[SlotAccess],
+    steps: impl Iterator<Item = &'h [SlotAccess]> + Clone,
+) -> Option<bool> {
+    let now = now.get(h);
+    let mut conflict = Some(false);
+    for access in accesses.iter().filter(|a| a.kind.is_memory()) {
+        let same = now.translate(record, access.slot);
+        let is_here = |slot| match same {
+            Some(same) => same == slot,
+            None => record.could_be(access.slot, now, slot),
+        };
+        let meets = |a: &SlotAccess| a.kind.conflicts(access.kind) && is_here(a.slot);
+        if steps.clone().any(|step| step.iter().any(meets)) {
+            if same.is_some() {
+                return Some(true);
+            }
+            conflict = None;
+        }
+    }
+    conflict
+}
+
 /// Makes the record of the execution at hand, once, if anybody asks.
 #[derive(Debug, Default)]
 pub(super) struct LazyRecord(OnceCell<Rc<Record>>);
@@ -129,7 +157,6 @@ impl LazyRecord {
 }
 
 /// A hash under which executions of one trace are equal, and no others.
-#[cfg(debug_assertions)]
 pub(super) fn fingerprint(h: &History) -> u64 {
     let mut pasts = Pasts::new(h);
     let mut names = Vec::new();
@@ -154,12 +181,27 @@ impl Pasts {
         Self { worker: vec![0; h.workers], writes: vec![0; slots], reads: vec![0; slots] }
     }
 
+    /// What a block accesses depends also on what it has read so far.
+    fn name_block(&self, start: u64, accesses: &[SlotAccess], names: &mut Vec<Name>) {
+        let mut past = start;
+        for (i, a) in (1..).zip(accesses) {
+            names.push(mix(past, i));
+            if a.kind.is_memory() {
+                past = mix(past, self.writes[a.slot as usize]);
+            }
+        }
+    }
+
     /// Names the accesses of a step, and takes it in.
     fn step(&mut self, h: &History, step: u32, names: &mut Vec<Name>) {
         let worker = h.worker(step) as usize;
         let start = mix(mix(self.worker[worker], worker as u64), u64::from(h.ordinal(step)));
         let accesses = h.accesses(step);
-        names.extend((1..=accesses.len() as u64).map(|i| mix(start, i)));
+        if h.blocks {
+            self.name_block(start, accesses, names);
+        } else {
+            names.extend((1..=accesses.len() as u64).map(|i| mix(start, i)));
+        }
         let mut past = start;
         if h.advances(step) {
             past = self.worker.iter().fold(past, |p, &w| mix(p, w));

@@ -8,7 +8,7 @@
 
 use super::history::{History, SlotAccess, Step, Window};
 use super::races::Race;
-use super::record::{LazyRecord, Record};
+use super::record::{LazyRecord, Record, conflicts};
 use crate::trace::{Kind, Worker};
 
 /// A wakeup sequence, as far as it is not yet matched against a wakeup tree.
@@ -110,6 +110,9 @@ impl Reversal {
     /// least commute with all of it? `None`: not known.
     pub fn weak_initial(&self, h: &History, now: &LazyRecord, known: Known<'_>) -> Option<bool> {
         let worker = known.worker;
+        if !self.runs(worker) && h.blocks {
+            return self.meets_block(h, now, known, true).map(|meets| !meets);
+        }
         if !self.runs(worker) {
             return self.commutes(h, now, known);
         }
@@ -122,6 +125,9 @@ impl Reversal {
         if !self.has_passed(before, worker) {
             return Some(false);
         }
+        if h.blocks {
+            return self.meets_block(h, now, known, false).map(|meets| !meets);
+        }
         let accesses = &self.foreseen;
         let conflicts = |of: fn(Kind) -> Kind| {
             accesses
@@ -133,6 +139,28 @@ impl Reversal {
 
     fn has_passed(&self, clock: &[u32], worker: Worker) -> bool {
         clock.iter().zip(&self.passed).enumerate().all(|(w, (c, p))| w == worker as usize || c <= p)
+    }
+
+    /// Does a block conflict with what is left of the sequence, its last step included
+    /// or not? That one, if it was not matched, may be anything: blocks depend on what
+    /// they read.
+    fn meets_block(
+        &self,
+        h: &History,
+        now: &LazyRecord,
+        known: Known<'_>,
+        with_last: bool,
+    ) -> Option<bool> {
+        let steps = (self.depth..h.events).filter(|&step| self.contains(h, step));
+        let mut steps = steps.map(|step| h.accesses(step));
+        let unknown = with_last && self.is_left(self.runner);
+        if known.guess {
+            return (!unknown && steps.next().is_none()).then_some(false);
+        }
+        match conflicts(h, now, known.record?, known.accesses, steps) {
+            Some(false) if unknown => None,
+            meets => meets,
+        }
     }
 
     /// Does a step of a worker that has none in the sequence commute with it?

@@ -8,8 +8,10 @@
 
 use std::rc::Rc;
 
+use smallvec::SmallVec;
+
 use super::history::{History, SlotAccess, Step, Window};
-use super::record::{LazyRecord, Record};
+use super::record::{LazyRecord, Record, conflicts};
 use super::reversal::{Known, Reversal};
 use crate::strategy::{Segment, Sleeper};
 use crate::trace::Worker;
@@ -150,29 +152,66 @@ fn pass(branch: &Branch, v: &mut Reversal, h: &History, now: &LazyRecord) -> Pas
     Passed { run, events: 0, whole: true, weak_initial: Some(true) }
 }
 
-/// Does a sleeping worker's step still sleep when execution reaches `to`?
-pub(super) fn sleeps(h: &History, sleeper: &Sleeper, from: Step, to: Step) -> bool {
-    let n = h.count_before(sleeper.worker, from);
-    let Some(step) = h.nth(sleeper.worker, n) else { return false };
-    let accesses = h.accesses(step);
-    // Its own execution ends its sleep too.
-    if step < to || accesses.len() != sleeper.kinds.len() {
-        return false;
-    }
-    !accesses.iter().zip(&sleeper.kinds).any(|(a, &kind)| {
-        if kind.is_memory() && a.names_no_location() {
-            return from < to;
-        }
-        let touches = h.touches_of_any(a.slot, kind);
-        touches[touches.partition_point(|t| t.step < from)..]
-            .iter()
-            .take_while(|t| t.step < to)
-            .any(|t| t.kind.conflicts(kind))
-    })
+/// A worker that sleeps, and its step where that was explored, as far as it cannot be
+/// told from the execution at hand: what a block accesses there may be another thing.
+#[derive(Clone, Debug)]
+pub(super) struct Asleep {
+    pub sleeper: Sleeper,
+    block: Option<(Rc<Record>, Box<[SlotAccess]>)>,
 }
 
-/// The step of `worker` that comes first from `depth` on, as a sleeper.
-pub(super) fn sleeper(h: &History, worker: Worker, depth: Step) -> Option<Sleeper> {
-    let step = h.nth(worker, h.count_before(worker, depth))?;
-    Some(Sleeper { worker, kinds: h.accesses(step).iter().map(|a| a.kind).collect() })
+impl Asleep {
+    /// The step of `worker` that comes first from `depth` on.
+    pub fn new(h: &History, worker: Worker, depth: Step, now: &LazyRecord) -> Option<Self> {
+        let n = h.count_before(worker, depth);
+        let accesses = h.accesses(h.nth(worker, n)?);
+        let sleeper = Sleeper { worker, kinds: accesses.iter().map(|a| a.kind).collect() };
+        let block = h.blocks.then(|| (Rc::clone(now.get(h)), accesses.into()));
+        Some(Self { sleeper, block })
+    }
+
+    /// The step, to be compared with others.
+    pub fn with_known<T>(&self, work: impl FnOnce(Known<'_>) -> T) -> T {
+        let worker = self.sleeper.worker;
+        if let Some((record, accesses)) = &self.block {
+            return work(Known { worker, accesses, record: Some(record), guess: false });
+        }
+        let kinds = self.sleeper.kinds.iter();
+        let accesses: SmallVec<[_; 4]> = kinds.map(|&kind| SlotAccess { slot: 0, kind }).collect();
+        work(Known { worker, accesses: &accesses, record: None, guess: false })
+    }
+
+    /// Does it still sleep when execution, from `from` on, reaches `to`? `None`: not known.
+    pub fn sleeps(&self, h: &History, now: &LazyRecord, from: Step, to: Step) -> Option<bool> {
+        let n = h.count_before(self.sleeper.worker, from);
+        let Some(step) = h.nth(self.sleeper.worker, n) else { return Some(false) };
+        // Its own execution ends its sleep too.
+        if step < to {
+            return Some(false);
+        }
+        match &self.block {
+            Some((record, accesses)) => {
+                conflicts(h, now, record, accesses, (from..to).map(|s| h.accesses(s)))
+                    .map(|wakes| !wakes)
+            }
+            None => Some(self.sleeps_at(h, step, from, to)),
+        }
+    }
+
+    fn sleeps_at(&self, h: &History, step: Step, from: Step, to: Step) -> bool {
+        let accesses = h.accesses(step);
+        if accesses.len() != self.sleeper.kinds.len() {
+            return false;
+        }
+        !accesses.iter().zip(&self.sleeper.kinds).any(|(a, &kind)| {
+            if kind.is_memory() && a.names_no_location() {
+                return from < to;
+            }
+            let touches = h.touches_of_any(a.slot, kind);
+            touches[touches.partition_point(|t| t.step < from)..]
+                .iter()
+                .take_while(|t| t.step < to)
+                .any(|t| t.kind.conflicts(kind))
+        })
+    }
 }

@@ -19,3 +19,16 @@ pub fn call(callable: Obj<'_>, arguments: &[Obj<'_>]) -> Result<Owned> {
         ))
     }
 }
+
+/// Closes a coroutine that will not be awaited. False: it is none.
+pub fn close_coroutine(object: Obj<'_>) -> bool {
+    if !super::types::is_coroutine(object) {
+        return false;
+    }
+    let closed =
+        super::code::attribute(object, c"close").and_then(|close| call(close.borrow(), &[]));
+    if closed.is_err() {
+        drop(error::take());
+    }
+    true
+}

@@ -88,6 +88,12 @@ pub fn runtime_error(message: &str) -> Raised {
     raise(unsafe { ffi::PyExc_RuntimeError }, message)
 }
 
+/// Sets `TypeError(message)`.
+pub fn type_error(message: &str) -> Raised {
+    // SAFETY: reads the address of a static exception class.
+    raise(unsafe { ffi::PyExc_TypeError }, message)
+}
+
 /// Sets `ValueError(message)`.
 pub fn value_error(message: &str) -> Raised {
     // SAFETY: reads the address of a static exception class.

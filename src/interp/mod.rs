@@ -20,6 +20,7 @@ pub mod error;
 pub mod exit;
 pub mod fiber;
 pub mod frame;
+pub mod futures;
 pub mod garbage;
 pub mod gil;
 pub mod heap;

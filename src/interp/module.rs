@@ -25,6 +25,7 @@ use crate::runtime::recorder::{self, Recording};
 use crate::runtime::script::Script;
 use crate::runtime::session::{self, Files, Signals};
 use crate::runtime::stats;
+use crate::runtime::tasks::{self, Owner};
 use crate::runtime::time::Mode;
 use crate::strategy::{Pct, Portfolio, Pos, Random, Replay, Surw, Walk, random};
 use crate::trace::{Kind, Worker};
@@ -128,6 +129,7 @@ fn explore_alone(
         setup: setup.own(),
         workers: list_items(workers).map(Obj::own).collect(),
         invariant: invariant.own(),
+        tasks: options.number("tasks").map(|count| count as usize),
         files: Files {
             excluded: options.strings("excluded"),
             packages: options.strings("trace_packages"),
@@ -156,6 +158,9 @@ fn explore_alone(
         by_instruction: matches!(options.strategy().as_str(), "random" | "instructions"),
         tells_events: options.truth("tells_events")?,
     };
+    if job.tasks.is_some() {
+        super::futures::learn()?;
+    }
     let mut search = pick(&options, job.workers.len())?;
     let watch = Watch {
         run: options.seconds("timeout_per_run")?.unwrap_or(Duration::from_secs(5)),
@@ -172,6 +177,7 @@ fn explore_alone(
             Err(Raised) => Err(Raised),
         };
         drop(job);
+        super::futures::forget();
         code::forget_known();
         told.map_err(|Raised| error::take())
     });
@@ -299,6 +305,7 @@ fn tell(outcome: Outcome) -> Result<Value> {
             }),
         ),
         ("reachable", Value::maybe(outcome.reachable, Value::Bool)),
+        ("traces", Value::maybe(outcome.traces, |traces| Value::Int(traces as i64))),
         ("orderings", Value::Int(outcome.orderings as i64)),
         ("traced", Value::Bool(outcome.traced)),
         (
@@ -620,6 +627,76 @@ fn trace_markers(arguments: &[Obj<'_>]) -> Result<Value> {
     Ok(Value::None)
 }
 
+/// `loop_ready(handle, owner, queue) -> int`: a callback of the event loop becomes
+/// ready; `owner` is its task, what `loop_timer` returned, or None. Whose it is.
+fn loop_ready(arguments: &[Obj<'_>]) -> Result<Value> {
+    let [handle, owner, queue] = arguments else {
+        return Err(error::runtime_error("loop_ready takes three arguments"));
+    };
+    let timer: Vec<i64> = match owner.is_exactly(&raw mut ffi::PyTuple_Type) {
+        true => list_items(*owner).filter_map(Obj::as_i64).collect(),
+        false => vec![],
+    };
+    let owner = match timer[..] {
+        [worker, n] => Owner::Timer(worker as u16, n as u32),
+        _ if owner.is_none() => Owner::Queue,
+        _ => Owner::Task(*owner),
+    };
+    Ok(Value::Int(tasks::make_ready(*handle, owner, *queue).into()))
+}
+
+/// `loop_timer() -> (int, int)`: names a timer that is set now.
+fn loop_timer(_arguments: &[Obj<'_>]) -> Result<Value> {
+    let (worker, n) = tasks::timer();
+    Ok(Value::Tuple(vec![Value::Int(worker.into()), Value::Int(n.into())]))
+}
+
+/// `loop_next(can_wait)`: the next callback, True where time shall pass, None where
+/// nothing is ready.
+fn loop_next(arguments: &[Obj<'_>]) -> Result<Value> {
+    let can_wait = match arguments.first() {
+        Some(can_wait) => super::redirect::is_true(*can_wait)?,
+        None => false,
+    };
+    Ok(match tasks::next(can_wait)? {
+        tasks::Next::Callback(handle) => Value::Object(handle),
+        tasks::Next::Time => Value::Bool(true),
+        tasks::Next::Nothing => Value::None,
+    })
+}
+
+/// `loop_cancel(handle)`: the block that runs cancels this callback.
+fn loop_cancel(arguments: &[Obj<'_>]) -> Result<Value> {
+    if let [handle] = arguments
+        && crate::runtime::session::running().is_some()
+    {
+        tasks::touch_handle(*handle, Kind::Write);
+    }
+    Ok(Value::None)
+}
+
+/// `loop_clock(now) -> float`: moves virtual time on to `now`, and reads it.
+fn loop_clock(arguments: &[Obj<'_>]) -> Result<Value> {
+    let [now] = arguments else {
+        return Err(error::runtime_error("loop_clock takes one argument"));
+    };
+    let now = super::redirect::seconds(*now)?;
+    Ok(Value::Float(crate::runtime::time::move_on(now)))
+}
+
+/// `loop_adopt(task) -> int`: makes a task known before the first block.
+fn loop_adopt(arguments: &[Obj<'_>]) -> Result<Value> {
+    let [task] = arguments else {
+        return Err(error::runtime_error("loop_adopt takes one argument"));
+    };
+    Ok(Value::Int(tasks::adopt(*task).into()))
+}
+
+/// `loop_worker() -> int`: whose block runs.
+fn loop_worker(_arguments: &[Obj<'_>]) -> Result<Value> {
+    Ok(Value::maybe(crate::runtime::session::running(), |worker| Value::Int(worker.into())))
+}
+
 type Function = fn(&[Obj<'_>]) -> Result<Value>;
 
 unsafe fn dispatch(
@@ -693,6 +770,13 @@ functions! {
     trace_markers: "trace_markers(look, reached): reports the gates of this thread (3.11).",
     intercept: "intercept(on): redirects the primitives that block, or restores them.",
     backend: "backend() -> dict: what hooks the interpreter.",
+    loop_ready: "loop_ready(handle, owner, queue) -> int: a callback becomes ready.",
+    loop_timer: "loop_timer() -> tuple: names a timer that is set now.",
+    loop_next: "loop_next(can_wait): the next callback, True for time, or None.",
+    loop_cancel: "loop_cancel(handle): a callback is cancelled.",
+    loop_clock: "loop_clock(now) -> float: moves virtual time on, and reads it.",
+    loop_adopt: "loop_adopt(task) -> int: makes a task known before the first block.",
+    loop_worker: "loop_worker() -> int: whose block runs.",
 }
 
 unsafe extern "C" fn execute(module: *mut ffi::PyObject) -> c_int {

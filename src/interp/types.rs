@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 
 use super::code;
 use super::error::{self, Result};
-use super::object::Owned;
+use super::object::{Obj, Owned};
 
 /// Addresses of the types that the observer tells apart.
 #[derive(Clone, Copy)]
@@ -183,6 +183,11 @@ pub fn init() -> Result<()> {
 #[inline]
 pub fn special(tp: *mut ffi::PyTypeObject) -> Option<Special> {
     KINDS.get()?.get(&(tp as usize)).copied()
+}
+
+/// Is this what a call of an `async def` function returns?
+pub fn is_coroutine(object: Obj<'_>) -> bool {
+    object.is_exactly(&raw mut ffi::PyCoro_Type)
 }
 
 /// What is special about this type or one of its bases.

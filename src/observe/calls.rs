@@ -18,6 +18,7 @@ use crate::interp::code::{self, Code, Instruction};
 use crate::interp::containers::{self, Shape};
 use crate::interp::error::Result;
 use crate::interp::frame::Frame;
+use crate::interp::futures;
 use crate::interp::object::Obj;
 use crate::interp::version;
 use crate::trace::Kind;
@@ -101,6 +102,10 @@ enum Effect {
     ReadState,
     /// Writes an object that is touched as a whole, iterates over the others.
     WriteState,
+    /// Reads where a task stands.
+    ReadSteps,
+    /// `Task.cancel`, `Future.cancel`.
+    Cancel,
 }
 
 type Row = (&'static CStr, &'static CStr, &'static [(&'static CStr, Effect)]);
@@ -1120,8 +1125,49 @@ pub fn init() -> Result<()> {
     Ok(())
 }
 
+/// What methods of futures and tasks do, of which tasks of an event loop need to know.
+const FUTURES: &[(&CStr, Effect)] = {
+    use Effect::{Cancel, Nothing, ReadState, ReadSteps, WriteState};
+    &[
+        (c"done", ReadState),
+        (c"cancelled", ReadState),
+        (c"result", ReadState),
+        (c"exception", ReadState),
+        (c"cancelling", ReadState),
+        (c"set_result", WriteState),
+        (c"set_exception", WriteState),
+        (c"cancel", Cancel),
+        (c"uncancel", WriteState),
+        (c"add_done_callback", WriteState),
+        (c"remove_done_callback", WriteState),
+        (c"get_loop", Nothing),
+        // Whoever asks for the coroutine looks at its state.
+        (c"get_coro", ReadSteps),
+        (c"get_stack", ReadSteps),
+        (c"get_name", Nothing),
+        (c"get_context", Nothing),
+    ]
+};
+
+static FUTURE_EFFECTS: OnceLock<FxHashMap<usize, Effect>> = OnceLock::new();
+
+/// Looks the methods of futures up. Called when `asyncio` is imported anyway.
+pub fn learn_futures() -> Result<()> {
+    let mut effects = FxHashMap::default();
+    for class in [c"Future", c"Task"] {
+        for (name, effect) in FUTURES {
+            if let Some(address) = callables::definition(c"_asyncio", class, name)? {
+                effects.insert(address, *effect);
+            }
+        }
+    }
+    let _ = FUTURE_EFFECTS.set(effects);
+    Ok(())
+}
+
 fn effect_of(definition: usize) -> Option<Effect> {
-    EFFECTS.get().and_then(|effects| effects.get(&definition)).copied()
+    let known = EFFECTS.get().and_then(|effects| effects.get(&definition));
+    known.or_else(|| FUTURE_EFFECTS.get()?.get(&definition)).copied()
 }
 
 /// What this C function does, where that is known.
@@ -1333,6 +1379,9 @@ pub fn observe_hidden_call<'a>(callable: Obj<'a>, sink: &mut impl Sink<'a>) {
     }
     match effect_of_native(callable, definition) {
         Some(Effect::Nothing) => {}
+        Some(effect @ (Effect::ReadState | Effect::WriteState | Effect::Cancel)) => {
+            apply(effect, &[receiver], sink);
+        }
         Some(effect) if effect.only_reads() => on::read_all(receiver, sink),
         _ => on::write_all(receiver, sink),
     }
@@ -1514,6 +1563,17 @@ fn apply<'a>(effect: Effect, arguments: &[Obj<'a>], sink: &mut impl Sink<'a>) {
                 sink.touch(Touch::new(first, Field::Whole, Kind::Write));
             }
         }
+        Effect::Cancel => {
+            // A task passes it on to what it waits for; what is done already stays as it is.
+            let mut next = Some(first);
+            while let Some(future) = next {
+                next = futures::waiter_of(future);
+                let kind =
+                    if next.is_some() || future.is(first) { Kind::Write } else { Kind::Read };
+                sink.touch(Touch::new(future, Field::Whole, kind));
+            }
+        }
+        Effect::ReadSteps => sink.touch(Touch::new(first, Field::Structure, Kind::Read)),
         Effect::ReadState => sink.touch(Touch::new(first, Field::Whole, Kind::Read)),
         Effect::WriteState => {
             sink.touch(Touch::new(first, Field::Whole, Kind::Write));

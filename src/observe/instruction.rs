@@ -8,6 +8,7 @@ use crate::interp::code::{Code, Instruction, UNKNOWN, dict_items, list_items};
 use crate::interp::containers::{self, Shape, Step};
 use crate::interp::dict::Found;
 use crate::interp::frame::{Frame, Operand};
+use crate::interp::futures;
 use crate::interp::object::Obj;
 use crate::interp::version;
 use crate::trace::Kind;
@@ -31,6 +32,11 @@ pub fn observe<'a>(
         Op::LoadAttr => {
             if let (Some(owner), Some(name)) = (operand(1), code.name(attribute_index(arg))) {
                 load_attribute(owner, name, sink);
+                if futures::is_future(owner) && name.as_str().is_some_and(|n| n.starts_with('_')) {
+                    // `_fut_waiter` and the like: what every step of a task may change.
+                    sink.touch(Touch::new(owner, Field::Whole, Kind::Read));
+                    sink.touch(Touch::new(owner, Field::Structure, Kind::Read));
+                }
             }
         }
         Op::StoreAttr => {
@@ -98,6 +104,11 @@ pub fn observe<'a>(
             }
         }
         Op::Compare => compare(operand(2), operand(1), sink),
+        Op::GetAwaitable => {
+            if let Some(future) = operand(1).filter(|object| futures::is_future(*object)) {
+                sink.touch(Touch::new(future, Field::Whole, Kind::Read));
+            }
+        }
         Op::GetIter => each(operand(1), sink, start_iteration),
         Op::ForIter => for_iter(instruction, frame, sink),
         Op::Send => {

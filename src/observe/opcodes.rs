@@ -58,6 +58,8 @@ pub enum Op {
     Compare,
     /// `iter(a)`.
     GetIter,
+    /// What `await` waits for.
+    GetAwaitable,
     /// One step of an iteration.
     ForIter,
     /// A call with positional arguments (and keywords, up to 3.12).
@@ -118,6 +120,7 @@ const OBSERVED: &[(&str, Op)] = &[
     ("FORMAT_WITH_SPEC", Op::FormatWithSpec),
     ("FOR_ITER", Op::ForIter),
     ("GET_ITER", Op::GetIter),
+    ("GET_AWAITABLE", Op::GetAwaitable),
     ("GET_LEN", Op::Length),
     ("GET_YIELD_FROM_ITER", Op::GetIter),
     ("IMPORT_FROM", Op::ImportFrom),
@@ -189,7 +192,6 @@ const IRRELEVANT: &[&str] = &[
     "EXTENDED_ARG",
     "GET_AITER",
     "GET_ANEXT",
-    "GET_AWAITABLE",
     "IMPORT_NAME",
     "INSTRUMENTED_CALL",
     "INSTRUMENTED_CALL_FUNCTION_EX",

@@ -4,11 +4,13 @@
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
+use super::blocks::Blocks;
 use super::label::Label;
 use super::locations::Locations;
 use super::locks::LockKind;
 use super::script::{Lead, Script};
 use super::stats;
+use crate::interp::types::is_coroutine;
 use crate::strategy::{Candidate, Plan, Segment, Sleeper, Strategy};
 use crate::trace::{Access, Kind, Loc, Pending, Trace, Worker};
 
@@ -41,6 +43,8 @@ pub enum Status {
     Paused,
     /// It has ended.
     Done,
+    /// A task that waits for a future: nobody has made it ready yet.
+    Waiting,
     /// Nobody has started it in this execution.
     Absent,
 }
@@ -254,6 +258,8 @@ pub struct Execution {
     chooses: bool,
     errand: Option<Errand>,
     asked_outside: bool,
+    /// Where workers are the tasks of an event loop.
+    pub blocks: Option<Blocks>,
 }
 
 /// A new thread runs up to its first event at once, while the worker that
@@ -307,6 +313,7 @@ impl Execution {
             chooses: false,
             errand: None,
             asked_outside: false,
+            blocks: None,
         }
     }
 
@@ -341,6 +348,12 @@ impl Execution {
         }
         for worker in 0..workers {
             self.add_worker_at(worker as Worker, false);
+        }
+        if let Some(blocks) = &mut self.blocks {
+            blocks.begin();
+            self.trace.blocks = true;
+            // All begin by a block, and nothing is known of it before.
+            self.workers.iter_mut().for_each(|slot| slot.status = Status::Paused);
         }
     }
 
@@ -494,6 +507,9 @@ impl Execution {
 
     #[cold]
     fn pause(&mut self, accesses: &[Access], site: Site) -> Turn {
+        if self.blocks.is_some() {
+            return self.in_block(accesses, site);
+        }
         let Some(current) = self.current else { return Turn::Go };
         let slot = &mut self.workers[current as usize];
         slot.status = Status::Paused;
@@ -504,6 +520,57 @@ impl Execution {
             self.workers[current as usize].label = Some(label);
         }
         Turn::Wait
+    }
+
+    /// A step inside of a block. What would wait here waits for good: no other
+    /// task runs before the block ends. Only time can pass.
+    fn in_block(&mut self, accesses: &[Access], site: Site) -> Turn {
+        let Some(current) = self.current else { return Turn::Go };
+        if !self.is_possible(accesses) {
+            if !self.time_out(current) {
+                self.trace.pending.push(Pending { worker: current, accesses: accesses.to_vec() });
+                self.workers[current as usize].site = site;
+                self.cut.get_or_insert(Cut::Deadlock);
+            }
+            return Turn::Wait;
+        }
+        for access in accesses {
+            self.count_tokens(*access, current);
+        }
+        let values = self.values.as_ref().map(Vec::len);
+        let locations = &self.locations;
+        // A coroutine belongs to the task that awaits it.
+        let is_own = |loc| locations.place(loc).is_some_and(|p| is_coroutine(p.object.borrow()));
+        if let Some(blocks) = &mut self.blocks {
+            let shared = accesses.iter().filter(|access| !is_own(access.loc));
+            shared.for_each(|access| blocks.touch(access.loc, access.kind));
+            blocks.detail(current, accesses, site, values);
+        }
+        Turn::Go
+    }
+
+    /// The block of the running task is over: an event like any other.
+    pub fn end_block(&mut self, accesses: &[Access], site: Site) {
+        let Some(current) = self.current else { return };
+        for (loc, known) in self.locations.take_fresh() {
+            self.trace.set_trait(loc, known);
+        }
+        self.trace.push(current, site.fingerprint(), accesses);
+        self.sites.push(site);
+        if self.trace.len() >= self.max_events && self.cut.is_none() {
+            self.cut = Some(Cut::Branches);
+        }
+    }
+
+    /// May the running worker go on with its next block, without a decision?
+    pub fn goes_on(&mut self) -> bool {
+        let (Some(current), None) = (self.current, self.cut) else { return false };
+        let enabled = self.is_enabled(current);
+        self.blocks.as_mut().is_some_and(|blocks| {
+            let goes_on = enabled && blocks.budget > 0;
+            blocks.budget -= u32::from(goes_on);
+            goes_on
+        })
     }
 
     /// Appends an event that the running worker was not asked about: the end of a
@@ -666,7 +733,7 @@ impl Execution {
                 let has_token = |loc| self.resources.get(loc).is_some_and(|r| r.tokens > 0);
                 slot.any_of.iter().any(|(loc, _)| has_token(loc))
             }
-            Status::Done | Status::Absent => false,
+            Status::Done | Status::Waiting | Status::Absent => false,
         }
     }
 
@@ -695,6 +762,11 @@ impl Execution {
     pub fn finish(&mut self, worker: Worker) {
         self.workers[worker as usize].status = Status::Done;
         self.budget = 0;
+    }
+
+    /// The event loop has ended, and all of its tasks.
+    pub fn finish_all(&mut self) {
+        self.workers.iter_mut().for_each(|slot| slot.status = Status::Done);
     }
 
     /// Decides who runs next.
@@ -768,8 +840,9 @@ impl Execution {
     /// A worker that waits in the middle of its segment goes on with it, when its
     /// wait has timed out.
     fn rest_of_segment(&self) -> Option<Segment> {
-        let worker = self.current.filter(|_| self.budget > 0)?;
-        Some(Segment { worker, events: self.budget })
+        let budget = self.blocks.as_ref().map_or(self.budget, |blocks| blocks.budget);
+        let worker = self.current.filter(|_| budget > 0)?;
+        Some(Segment { worker, events: budget })
     }
 
     /// One of these workers that has not come to its first event yet: what a sleeper
@@ -791,7 +864,7 @@ impl Execution {
             self.script = Some(script);
             return match lead {
                 Lead::Run(worker) => self.run(worker, 1),
-                Lead::Nobody => self.nobody_can_run(),
+                Lead::Nobody => self.nobody_can_run(strategy),
                 Lead::Lost => {
                     self.cut = Some(Cut::Redundant);
                     self.next_to_kill()
@@ -815,7 +888,7 @@ impl Execution {
                 let budget = if self.sleepers.is_empty() { self.longest_run() } else { 1 };
                 self.run(worker, budget)
             }
-            None => self.nobody_can_run(),
+            None => self.nobody_can_run(strategy),
         }
     }
 
@@ -844,13 +917,18 @@ impl Execution {
         drop(candidates);
         match chosen {
             Some(worker) => self.run(worker, 1),
-            None => self.nobody_can_run(),
+            None => self.nobody_can_run(strategy),
         }
     }
 
-    fn nobody_can_run(&mut self) -> Next {
+    fn nobody_can_run(&mut self, strategy: &mut dyn Strategy) -> Next {
         if self.workers.iter().all(Slot::is_over) {
             return Next::End;
+        }
+        if self.is_anybody_enabled() && self.blocks.is_some() {
+            // What a block will do is not known, so not whether it is still asleep.
+            self.sleepers.clear();
+            return self.next_freely(strategy, false);
         }
         if self.is_anybody_enabled() {
             // All that can run are asleep.
@@ -928,7 +1006,10 @@ impl Execution {
             stats::SWITCHES.add(1);
         }
         self.within_event = false;
-        self.budget = budget;
+        match &mut self.blocks {
+            Some(blocks) => blocks.budget = budget,
+            None => self.budget = budget,
+        }
         self.asked_outside = false;
         self.hurries = false;
         let slot = &mut self.workers[worker as usize];
@@ -946,6 +1027,15 @@ impl Execution {
 
     /// Ends the workers of an execution that is given up, one by one.
     fn next_to_kill(&mut self) -> Next {
+        if self.blocks.is_some() {
+            // All of them live in one fiber.
+            let Some(worker) = self.workers.iter().position(|slot| !slot.is_over()) else {
+                return Next::End;
+            };
+            self.workers.iter_mut().for_each(|slot| slot.killed = true);
+            self.current = Some(worker as Worker);
+            return Next::Run(worker as Worker);
+        }
         for (index, slot) in self.workers.iter_mut().enumerate() {
             match slot.status {
                 Status::New => slot.status = Status::Done,
@@ -955,7 +1045,7 @@ impl Execution {
                     self.current = Some(index as Worker);
                     return Next::Run(index as Worker);
                 }
-                Status::Done | Status::Absent => {}
+                Status::Done | Status::Waiting | Status::Absent => {}
             }
         }
         if self.blocking().is_empty() { Next::End } else { Next::Await }

@@ -10,15 +10,16 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::{FxBuildHasher, FxHashSet};
 
+use super::blocks::Blocks;
 use super::execution::{Cut, Execution, Next, Site, Sort};
 use super::label::{self, Label};
 use super::locks::LockKind;
 use super::script::{Difference, Script};
 use super::session::{self, Files, Part, Signals};
-use super::{channels, resources, stats, threads, time};
+use super::{channels, resources, stats, tasks, threads, time};
 use crate::dpor::Dpor;
 use crate::explore::{self as exploration, Budget, End, Estimate, Limits, Progress};
-use crate::interp::call::call;
+use crate::interp::call::{self, call};
 use crate::interp::callables;
 use crate::interp::code;
 use crate::interp::error::{self, Raised};
@@ -39,6 +40,8 @@ pub struct Job {
     pub setup: Owned,
     /// The workers; each gets the state.
     pub workers: Vec<Owned>,
+    /// Of how many tasks the one worker runs the event loop, if it does.
+    pub tasks: Option<usize>,
     /// Is the final state right?
     pub invariant: Owned,
     /// Which files are traced.
@@ -225,6 +228,8 @@ pub struct Outcome {
     pub restarts: u32,
     /// Executions that were found to be covered by others.
     pub redundant: u64,
+    /// Different traces among the executions, where that is another number.
+    pub traces: Option<u64>,
     /// Different schedules among the executions of a sample.
     pub orderings: u64,
     /// How many executions there are in all.
@@ -271,7 +276,10 @@ pub fn explore(job: &Job, search: &mut Search, lent: &Lent, signals: &Arc<Signal
     session::set_signals(signals.clone());
     session::select_files(job.files.clone());
     primitives::stand_for(lent.identity());
-    threads::begin_exploration(job.workers.len());
+    let indices = usize::from(Worker::MAX);
+    threads::begin_exploration(job.tasks.map_or(job.workers.len(), |_| indices));
+    tasks::begin_exploration(job.tasks.unwrap_or(0));
+    session::with(|execution| execution.blocks = job.tasks.map(|_| Blocks::default()));
     time::begin_exploration(job.time);
     resources::begin_exploration(job.detect_io);
     let mut outcome = Outcome::default();
@@ -292,6 +300,7 @@ pub fn explore(job: &Job, search: &mut Search, lent: &Lent, signals: &Arc<Signal
     if tracer::stop().is_err() && outcome.raised.is_none() {
         outcome.raised = error::take();
     }
+    session::with(|execution| execution.blocks = None);
     primitives::stand_for(0);
     outcome
 }
@@ -380,6 +389,7 @@ impl<'a> Explorer<'a> {
                 let summary = exploration::explore(&mut dpor, &mut self, &limits);
                 let stats = dpor.stats();
                 self.outcome.redundant = stats.blocked;
+                self.outcome.traces = self.job.tasks.map(|_| stats.distinct);
                 if let Some(divergence) = dpor.divergence() {
                     self.note_divergence(divergence.index);
                 }
@@ -418,7 +428,9 @@ impl<'a> Explorer<'a> {
                 }
                 self.reproduce(&mut failure);
                 if !matches!(search, Search::Follow(_)) {
-                    self.outcome.reachable = self.find_with_gil(&failure);
+                    if self.job.tasks.is_none() {
+                        self.outcome.reachable = self.find_with_gil(&failure);
+                    }
                 }
                 (self.outcome.events, self.outcome.diverged) = kept;
             }
@@ -437,6 +449,10 @@ impl<'a> Explorer<'a> {
                 worker: execution.trace.events().get(index).map(|event| event.worker),
             })
         });
+    }
+
+    fn worker_count(&self) -> usize {
+        self.job.tasks.unwrap_or(self.job.workers.len())
     }
 
     /// Books a verdict.
@@ -496,7 +512,7 @@ impl<'a> Explorer<'a> {
             if !chooses && self.names_objects(execution.workers.len()) {
                 execution.locations.built.name(std::iter::once(state.clone()));
             }
-            execution.begin(plan, self.job.workers.len(), chooses);
+            execution.begin(plan, self.worker_count(), chooses);
         });
         let mut seats = Seats::new();
         let pause = Pause::begin();
@@ -597,7 +613,7 @@ impl<'a> Explorer<'a> {
                 }
                 Next::End => break,
             };
-            let index = worker as usize;
+            let index = self.seat_of(worker);
             if hush.is_none() && session::ends_thread(worker) {
                 hush = ThreadState::current().on_os_stack(known_threads::Hush::begin);
             }
@@ -619,21 +635,27 @@ impl<'a> Explorer<'a> {
             }
             let Some(seat) = seats[index].as_mut() else { continue };
             self.signals.identity.store(seat.state().identity(), Relaxed);
-            self.signals.worker.store(index, Relaxed);
-            self.signals.others.store(session::with(|e| e.unfinished_but(worker)), Relaxed);
+            self.signals.worker.store(worker.into(), Relaxed);
+            let is_loop = self.job.tasks.is_some();
+            let others = session::with(|e| if is_loop { 0 } else { e.unfinished_but(worker) });
+            self.signals.others.store(others, Relaxed);
             self.signals.in_worker.store(1, Relaxed);
             session::set_running(Some(worker));
             if std::mem::take(&mut lent) {
                 seat.attach();
                 self.lent.give_back();
             }
-            let may_leave = || session::with(|execution| execution.others_can_run(worker));
+            let may_leave =
+                || !is_loop && session::with(|execution| execution.others_can_run(worker));
             let stop = seat.resume(may_leave);
             session::set_running(None);
             if stop == Stop::Away {
                 session::with(|execution| execution.leave());
             } else if seat.is_idle() {
-                session::with(|execution| execution.finish(worker));
+                session::with(|execution| match self.job.tasks {
+                    Some(_) => execution.finish_all(),
+                    None => execution.finish(worker),
+                });
             }
         }
         ThreadState::current().on_os_stack(|| drop(hush));
@@ -768,6 +790,11 @@ impl<'a> Explorer<'a> {
         *self.signals.stuck_at.lock() = place;
     }
 
+    /// Which seat a worker has: an event loop's tasks share one.
+    fn seat_of(&self, worker: Worker) -> usize {
+        if self.job.tasks.is_some() { 0 } else { worker.into() }
+    }
+
     fn start(&self, worker: Worker, state: &Owned, ends: &Ends) -> std::io::Result<Seat> {
         let mut seat = Seat::take(self.job.carrier)?;
         seat.state().set_identity(worker_identity(worker as usize + 1));
@@ -776,8 +803,9 @@ impl<'a> Explorer<'a> {
             seat.assign(Box::new(move || run_thread(task, thread)));
             return Ok(seat);
         }
-        let (callable, state) = (self.job.workers[worker as usize].clone(), state.clone());
+        let (callable, state) = (self.job.workers[self.seat_of(worker)].clone(), state.clone());
         let (ends, hooks) = (ends.clone(), self.hooks.clone());
+        let is_tasks = self.job.tasks.is_some();
         seat.assign(Box::new(move || {
             // Somebody may have raised in the thread state while it was idle.
             thread.reset();
@@ -786,12 +814,19 @@ impl<'a> Explorer<'a> {
             let result = hooked.and_then(|()| call(callable.borrow(), &[state.borrow()]));
             hooks.inspect(|hooks| hooks.leave(worker));
             tracer::leave_worker();
-            if let (Err(Raised), Some(exception)) = (result, error::take()) {
-                if error::is_abandoned(exception.borrow()) {
-                    session::note_abandoned();
-                } else {
-                    ends.borrow_mut().push((worker, exception));
+            match result {
+                Ok(end) if is_tasks => tasks::note_end(end.borrow(), &mut ends.borrow_mut()),
+                Ok(end) => {
+                    let unfit = refuse_coroutine(end.borrow());
+                    ends.borrow_mut().extend(unfit.map(|exception| (worker, exception)));
                 }
+                Err(Raised) => match error::take() {
+                    Some(exception) if error::is_abandoned(exception.borrow()) => {
+                        session::note_abandoned();
+                    }
+                    Some(exception) => ends.borrow_mut().push((worker, exception)),
+                    None => {}
+                },
             }
             drop((callable, state, ends));
             thread.reset();
@@ -802,8 +837,8 @@ impl<'a> Explorer<'a> {
     /// Drops what an execution has kept, and the threads it pretended to be.
     fn clean_up(&self) {
         let kept = session::with(|execution| execution.locations.clear());
-        let tasks = threads::begin_execution();
-        self.lent.with(|| drop((kept, tasks)));
+        let left = (threads::begin_execution(), tasks::begin_execution());
+        self.lent.with(|| drop((kept, left)));
         if let Some(active) = &self.active {
             active.purge(session::with(|execution| execution.workers.len()));
         }
@@ -1004,6 +1039,18 @@ fn run_thread(task: threads::Task, thread: ThreadState) {
     thread.reset();
 }
 
+/// The error of a worker that returns a coroutine, which nobody would await.
+fn refuse_coroutine(result: Obj<'_>) -> Option<Owned> {
+    if !call::close_coroutine(result) {
+        return None;
+    }
+    error::type_error(
+        "the worker returned a coroutine, which nobody awaits: write it as async def, or as a \
+         functools.partial of one",
+    );
+    error::take()
+}
+
 /// Setup has raised.
 /// Of an exception outside the workers.
 fn broken(exception: Option<Owned>) -> Verdict {
@@ -1070,6 +1117,12 @@ fn blocked() -> Vec<Blocked> {
 fn told(whole: bool) -> Vec<Told> {
     session::with(|execution| {
         let mut next_value = 0;
+        if let Some(blocks) = &execution.blocks {
+            let details = blocks.details.iter();
+            return details
+                .map(|d| tell(execution, d.worker, d.site, &d.accesses, d.values))
+                .collect();
+        }
         let mut joined = execution.joined.iter().peekable();
         let mut all = vec![];
         for (index, event) in execution.trace.events().iter().enumerate() {

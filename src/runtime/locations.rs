@@ -116,6 +116,14 @@ impl Locations {
         self.fresh.drain(..)
     }
 
+    /// A new location that only its number names, with what is the same about it.
+    pub fn fresh(&mut self, object: Obj<'_>, known: Trait) -> Loc {
+        self.places.push(Place { object: object.own(), field: Field::Whole, label: None });
+        let loc = self.places.len() as Loc - 1;
+        self.fresh.push((loc, known));
+        loc
+    }
+
     /// What a number stands for.
     pub fn place(&self, loc: Loc) -> Option<&Place> {
         self.places.get(loc as usize)

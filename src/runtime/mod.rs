@@ -1,5 +1,6 @@
 //! Running workers: one execution at a time, strictly by plan.
 
+pub mod blocks;
 pub mod buffers;
 pub mod carrier;
 pub mod channels;
@@ -15,5 +16,6 @@ pub mod resources;
 pub mod script;
 pub mod session;
 pub mod stats;
+pub mod tasks;
 pub mod threads;
 pub mod time;

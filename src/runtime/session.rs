@@ -87,6 +87,7 @@ pub struct Session {
     events: Cell<u32>,
     signals: RefCell<Arc<Signals>>,
     pub(super) children: RefCell<super::threads::Children>,
+    pub(super) tasks: RefCell<super::tasks::Tasks>,
     pub(super) time: super::time::Readings,
     pub(super) resources: super::resources::Resources,
 }
@@ -183,7 +184,11 @@ pub fn instruction<'a>(
                 execution.trace.discard();
                 None
             } else {
-                let turn = execution.before_instruction(site());
+                let mut site = site();
+                if execution.blocks.is_some() && execution.values.is_some() {
+                    site = outer(site);
+                }
+                let turn = execution.before_instruction(site);
                 if let (Turn::Go, Some(values)) = (turn, values) {
                     note_values(&mut execution, values);
                 }
@@ -238,6 +243,10 @@ fn tolerate_or_kill() -> Result<()> {
 /// Gives the turn away, until the worker is resumed.
 pub fn give_turn_away() -> Result<()> {
     let Some(worker) = running() else { return Ok(()) };
+    if with(|execution| execution.blocks.is_some() && execution.workers[worker as usize].timed_out)
+    {
+        return Ok(());
+    }
     seat::suspend();
     if with(|execution| execution.workers[worker as usize].killed) { Err(kill()) } else { Ok(()) }
 }
@@ -327,7 +336,10 @@ pub fn step(
     mut accesses: impl FnMut(&mut Execution) -> Accesses,
 ) -> Result<bool> {
     let Some(worker) = running() else { return Ok(false) };
-    let site = caller(what);
+    let mut site = caller(what);
+    if with(|execution| execution.blocks.is_some() && execution.values.is_some()) {
+        site = outer(site);
+    }
     loop {
         let turn = with(|execution| {
             let slot = &mut execution.workers[worker as usize];
@@ -388,7 +400,11 @@ pub fn note_switch_point() {
 pub fn record(what: &'static str, accesses: &[Access]) {
     let site = caller(what);
     note_switch_point();
-    with(|execution| execution.record_unasked(accesses, site));
+    with(|execution| {
+        if execution.blocks.is_none() {
+            execution.record_unasked(accesses, site);
+        }
+    });
     note_switch_point();
 }
 
@@ -541,6 +557,37 @@ pub fn is_interrupted() -> bool {
     current().signals.borrow().asked() == Some(Cut::Interrupted)
 }
 
+/// Where the innermost frame of the user's own stands, if the instruction is a
+/// library's; `what` is then the function of the library that is innermost.
+fn outer(site: Site) -> Site {
+    let mut what = None;
+    for (code, offset) in crate::interp::frame::stack().take(64) {
+        if !FILES.lock().is_library(&code.filename()) {
+            let (Some(table), Some(what)) = (code.table(), what) else { return site };
+            code::remember(code, table.id);
+            return Site { code: table.id, offset: offset as u32, what };
+        }
+        what.get_or_insert_with(|| name_of_ever(code));
+    }
+    what.map_or(site, |what| Site { what, ..site })
+}
+
+/// The name of a function, kept for as long as the process lives.
+fn name_of_ever(code: Code<'_>) -> &'static str {
+    thread_local! {
+        static NAMES: RefCell<rustc_hash::FxHashSet<&'static str>> = RefCell::default();
+    }
+    let name = code.qualified_name();
+    NAMES.with_borrow_mut(|names| match names.get(name.as_str()) {
+        Some(known) => *known,
+        None => {
+            let name: &'static str = Box::leak(name.into_boxed_str());
+            names.insert(name);
+            name
+        }
+    })
+}
+
 /// Called at each turn and every so many events: has the caller asked to stop?
 pub fn poll_signals() {
     let signals = current().signals.borrow();
@@ -567,6 +614,10 @@ pub struct Files {
 }
 
 impl Files {
+    fn is_library(&self, name: &str) -> bool {
+        self.excluded.iter().any(|root| name.starts_with(root.as_str()))
+    }
+
     fn is_traced(&self, name: &str) -> bool {
         if let Some(only) = &self.only {
             return only.iter().any(|pattern| matches(pattern.as_bytes(), name.as_bytes()));

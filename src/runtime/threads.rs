@@ -67,6 +67,12 @@ pub fn start(task: Task) -> Result<Worker> {
     let Some(parent) = session::running() else {
         return Err(error::runtime_error("can't start new thread"));
     };
+    if session::with(|execution| execution.blocks.is_some()) {
+        return Err(error::runtime_error(
+            "async workers cannot start threads themselves: frontrun.explore runs what \
+             asyncio.to_thread and loop.run_in_executor are given, as one step of its own",
+        ));
+    }
     let child = with(|children| {
         let nth = children.started.entry(parent).or_default();
         let key = (parent, *nth);

@@ -262,6 +262,31 @@ impl<'p> State<'p> {
         }
     }
 
+    /// Executes a block: up to the next [`Op::Private`], or until it has to wait.
+    /// Returns its accesses; a location counts once, as written if it ever is.
+    pub fn block(&mut self, w: usize) -> Vec<(Key, Kind)> {
+        let mut all: Vec<(Key, Kind)> = Vec::new();
+        loop {
+            let yields = matches!(self.next_op(w), Some(Op::Private));
+            for (key, kind) in self.next(w).into_iter().filter(|_| !yields) {
+                let kind = match kind {
+                    Kind::Read | Kind::Miss => Kind::Read,
+                    Kind::Acquire | Kind::Release => kind,
+                    _ => Kind::Write,
+                };
+                match all.iter_mut().find(|(k, _)| *k == key && key.0 == 0) {
+                    Some((_, known)) if kind == Kind::Write => *known = kind,
+                    Some(_) => {}
+                    None => all.push((key, kind)),
+                }
+            }
+            self.step(w);
+            if yields || matches!(self.next_op(w), None | Some(Op::Acquire(_))) {
+                return all;
+            }
+        }
+    }
+
     pub fn step(&mut self, w: usize) {
         let op = self.next_op(w).expect("worker has ended");
         let mut result = None;
@@ -410,6 +435,19 @@ pub struct Outcome {
 /// All maximal traces, by breadth-first search over trace prefixes, without any
 /// reduction theory. `None` if there are more than `limit` prefixes.
 pub fn brute(program: &Program, limit: usize) -> Option<BTreeMap<Canon, Outcome>> {
+    brute_with(program, limit, |state, w| {
+        let accesses = state.next(w);
+        state.step(w);
+        accesses
+    })
+}
+
+/// The same, where a step executes an event of any size and returns its accesses.
+pub fn brute_with(
+    program: &Program,
+    limit: usize,
+    step: impl Fn(&mut State<'_>, usize) -> Vec<(Key, Kind)>,
+) -> Option<BTreeMap<Canon, Outcome>> {
     let start = State::new(program);
     let mut level = HashMap::new();
     level.insert(Canon::new(start.workers()), start);
@@ -426,12 +464,9 @@ pub fn brute(program: &Program, limit: usize) -> Option<BTreeMap<Canon, Outcome>
             for w in state.runnable() {
                 maximal = false;
                 let mut longer = canon.clone();
-                longer.add(w, &state.next(w));
-                next.entry(longer).or_insert_with(|| {
-                    let mut state = state.clone();
-                    state.step(w);
-                    state
-                });
+                let mut after = state.clone();
+                longer.add(w, &step(&mut after, w));
+                next.entry(longer).or_insert(after);
             }
             if maximal {
                 let deadlock = state.is_deadlock();
@@ -507,11 +542,13 @@ pub struct Runner<'p> {
     pub told: Told,
     /// Leave a plan where it cannot be followed?
     pub lenient: bool,
+    /// Are events blocks? See [`State::block`].
+    pub blocks: bool,
 }
 
 impl<'p> Runner<'p> {
     pub fn new(program: &'p Program, seed: u64) -> Self {
-        Self { program, seed, order: 0, told: Told::All, lenient: false }
+        Self { program, seed, order: 0, told: Told::All, lenient: false, blocks: false }
     }
 
     fn random(&mut self) -> u64 {
@@ -535,6 +572,8 @@ impl<'p> Runner<'p> {
         trace: &mut Trace,
     ) -> (Canon, Outcome) {
         trace.clear();
+        trace.blocks = self.blocks;
+        let blocks = self.blocks;
         let sparse = self.random() % 4 == 0;
         let salt = self.random() as u32 >> if sparse { 1 } else { 26 };
         let mut locs: HashMap<Key, u32> = HashMap::new();
@@ -555,14 +594,17 @@ impl<'p> Runner<'p> {
         let mut canon = Canon::new(state.workers());
         let workers = state.workers();
         let mut run = |state: &mut State, w: usize, trace: &mut Trace| -> Vec<(Key, Kind)> {
-            let accesses = state.next(w);
+            let pc = state.threads[w].pc as u32;
+            let accesses = if blocks { state.block(w) } else { state.next(w) };
             let list: Vec<Access> = accesses
                 .iter()
                 .map(|&(k, kind)| Access { loc: number.borrow_mut()(k), kind })
                 .collect();
-            trace.push(w as Worker, state.threads[w].pc as u32, &list);
+            trace.push(w as Worker, pc, &list);
             canon.add(w, &accesses);
-            state.step(w);
+            if !blocks {
+                state.step(w);
+            }
             accesses
         };
         let mut current = None;
@@ -571,7 +613,7 @@ impl<'p> Runner<'p> {
         let mut sleep: Vec<Sleeper> = Vec::new();
         let mut cut;
         loop {
-            if !plan.sleep.is_empty() && trace.len() == plan.sleep_from as usize {
+            if !blocks && !plan.sleep.is_empty() && trace.len() == plan.sleep_from as usize {
                 sleep.clone_from(&plan.sleep);
             }
             let asleep = |w: usize| sleep.iter().any(|s| s.worker as usize == w);
@@ -631,7 +673,7 @@ impl<'p> Runner<'p> {
             });
         }
         for w in 0..workers {
-            if state.threads[w].started && !state.ended(w) {
+            if state.threads[w].started && !state.ended(w) && !blocks {
                 let accesses = state
                     .next(w)
                     .iter()
