@@ -119,3 +119,15 @@ def test_the_code_about_counterexamples_runs_and_prints_what_it_says(tmp_path: P
     assert (run.returncode, run.stderr) == (0, "")
     (told,) = re.findall(r"^```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     assert run.stdout.endswith(told)
+
+
+def test_the_async_examples_run_as_told(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "asyncio.md").read_text()
+    code = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    told = re.findall(r"^```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "bank.py").write_text("\n".join(code))
+    run = subprocess.run(
+        [sys.executable, "bank.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert run.stderr == ""
+    assert run.stdout == told[0]
