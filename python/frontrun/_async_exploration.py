@@ -53,7 +53,8 @@ def explore_tasks(
                     Program(explorer.set_up, [explorer.play], explorer.judge),
                     strategy,
                     replace(options, trace_packages=packages),
-                    explorer.amend,
+                    shown=Program(setup, workers, invariant),
+                    amend=explorer.amend,
                     tasks=len(workers),
                 )[0]
             finally:

@@ -386,18 +386,22 @@ def run(
     program: _host.Program,
     strategy: str,
     options: Options,
+    *,
+    shown: _host.Program | None = None,
     amend: Callable[[dict[str, Any]], None] | None = None,
     **more: object,
 ) -> tuple[InterleavingResult, dict[str, Any]]:
     """Explore checked functions; gives also what the core told.
 
-    `amend` adds to a failure what only the caller knows; it cannot be replayed then.
+    `shown` is the program that hosts are told of, where that is another one. `amend` adds to
+    a failure what only the caller knows; it cannot be replayed then.
     """
     from frontrun._progress import drawn
 
     began = time.monotonic()
+    shown = shown or program
     for host in _host.hosts:
-        options = host.before(program, options)
+        options = host.before(shown, options)
     if isinstance(options, SampleOptions) and options.seed is None:
         options = replace(options, seed=int.from_bytes(os.urandom(4), "big"))
     setup, workers, invariant = program
@@ -407,7 +411,7 @@ def run(
     result = _result(told, program, options, stuck, amend)
     seconds = time.monotonic() - began
     for host in _host.hosts:
-        host.after(program, options, result, seconds)
+        host.after(shown, options, result, seconds)
     return result, told
 
 

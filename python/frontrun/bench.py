@@ -99,6 +99,10 @@ class _Bench:
         result: InterleavingResult,
         seconds: float,
     ) -> None:
+        from frontrun._exploration import are_async
+
+        if are_async(program.workers):
+            return  # Nothing else schedules tasks: there is nothing to compare with.
         executions, elapsed, opcodes = _run_traced(program, options)
         self.done.append(
             Measurement(
