@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import functools
+import gc
 import itertools
 import os
 import random
@@ -143,6 +144,21 @@ def test_a_task_that_waits_for_a_stuck_one_names_it() -> None:
     assert result.deadlock is not None
     assert "worker 0 waits for the end of task" in (result.explanation or "")
     assert "never" in (result.explanation or "")
+
+
+def test_a_lock_of_threading_held_over_an_await_blocks_the_whole_loop() -> None:
+    import threading
+
+    async def hold(state: State) -> None:
+        with state.lock:
+            await asyncio.sleep(0)
+
+    result = explore(lambda: State(lock=threading.Lock()), hold, count=2)
+    assert result.deadlock is not None
+    assert result.reproduction_successes == 10
+    assert "worker 1 waits for" in (result.explanation or "")
+    assert "held by worker 0)" in (result.explanation or "")
+    assert "worker 0 waits for its turn" in (result.explanation or "")
 
 
 def test_a_worker_that_raises_is_a_failure() -> None:
@@ -721,6 +737,28 @@ def test_limits_end_the_search() -> None:
     assert result.num_explored == 5
     assert result.property_holds
     assert not result.exhaustive
+
+
+@pytest.mark.filterwarnings("error")
+def test_executions_that_are_cut_off_leave_nothing_behind() -> None:
+    ended = []
+
+    async def busy(state: State) -> None:
+        try:
+            while True:
+                await asyncio.sleep(0)
+        finally:
+            ended.append(state)
+
+    explore(State, [busy, add], max_branches=20)
+    gc.collect()
+    assert ended
+
+
+def test_a_counterexample_says_that_it_cannot_be_replayed() -> None:
+    result = explore(counter, add, lambda state: state.value == 2, count=2)
+    with pytest.raises(ValueError, match="a schedule and no recording"):
+        result.replay()
 
 
 def test_a_task_that_never_ends_is_inconclusive() -> None:

@@ -106,8 +106,13 @@ class _Explorer:
         loop = self.loop
         assert loop is not None
         coroutines = [_body(worker, state) for worker in self.workers]
-        loop.schedule(coroutines, self.context)
         self.labels = loop.labels
+        try:
+            loop.schedule(coroutines, self.context)
+        except BaseException:
+            # Cut off, by a lock of `threading` that another task holds for example.
+            self.waiting = [_waiting(loop, task, "its turn") for task in loop.unfinished()]
+            raise
         for index, task in enumerate(loop.workers):
             if task.done() and not task.cancelled() and (exception := task.exception()):
                 return index, exception
@@ -128,7 +133,10 @@ class _Explorer:
         failure["worker_names"] = _names(self.labels)
         events = [_locked(event) for event in failure["events"]]
         own = [event for event in events if not _in_library(event)]
-        if failure["kind"] == "deadlock" and not failure["blocked"]:
+        if failure["kind"] == "deadlock" and failure["blocked"]:
+            known = {blocked["worker"] for blocked in failure["blocked"]}
+            failure["blocked"] += [w for w in self.waiting if w["worker"] not in known]
+        elif failure["kind"] == "deadlock":
             failure["blocked"] = _with_locks(self.waiting, failure["events"], own)
             # Of what libraries do, what concerns the objects that are waited for.
             types = {wait["type_name"] for wait in self.waiting}
@@ -222,14 +230,16 @@ def _with_locks(
     return told
 
 
-def _waiting(loop: EventLoop, task: asyncio.Task[Any]) -> dict[str, Any]:
+def _waiting(loop: EventLoop, task: asyncio.Task[Any], goal: str | None = None) -> dict[str, Any]:
     """What a task waits for, for good, and where."""
     frames = [frame for frame in _frames(task) if frame.f_code is not _body.__code__]
     inner = frames[-1] if frames else None
     users = [frame for frame in frames if is_user_file(frame.f_code.co_filename)]
     place = users[-1] if users else inner
     awaited = task._fut_waiter  # type: ignore[attr-defined]
-    if awaited in loop.numbers:
+    if goal is not None:
+        pass
+    elif awaited in loop.numbers:
         goal = f"the end of {loop.labels[loop.numbers[awaited]]}"
     elif inner is not None and inner is not place:
         goal = f"{inner.f_code.co_qualname}()"

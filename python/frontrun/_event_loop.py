@@ -293,9 +293,21 @@ class EventLoop(asyncio.BaseEventLoop):
         for task in (*self._awaited, *self.tasks):
             if not task.done():
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
+                _close(task)
             elif not task.cancelled():
                 task.exception()  # seen: not logged any more
         self.close()
+
+
+def _close(task: asyncio.Task[Any]) -> None:
+    """End a task that was cut off, or never began, and that its loop cannot reach."""
+    coro = task.get_coro()
+    try:
+        if coro is not None:
+            coro.close()
+    except Exception as error:
+        # It goes on when it should end.
+        task.get_loop().call_exception_handler({"message": str(error)})
 
 
 def _run(handle: asyncio.Handle) -> None:

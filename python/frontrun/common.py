@@ -293,7 +293,8 @@ class InterleavingResult:
         if self._recording is None and self.counterexample is not None:
             raise ValueError(
                 "this counterexample is a schedule and no recording: "
-                "run_with_schedule of the module that found it runs it again"
+                "run_with_schedule of the module that found it runs it again "
+                "(for async workers of frontrun.explore, nothing does)"
             )
         if self._recording is None:
             raise ValueError("there is no counterexample: the exploration found no failure")

@@ -531,6 +531,15 @@ impl Execution {
                 self.trace.pending.push(Pending { worker: current, accesses: accesses.to_vec() });
                 self.workers[current as usize].site = site;
                 self.cut.get_or_insert(Cut::Deadlock);
+                // The block ends here, and belongs to the schedule.
+                let blocks = self.blocks.as_mut();
+                let closed = blocks.and_then(|blocks| {
+                    accesses.iter().for_each(|access| blocks.touch(access.loc, access.kind));
+                    blocks.close()
+                });
+                if let Some((site, accesses)) = closed {
+                    self.end_block(&accesses, site);
+                }
             }
             return Turn::Wait;
         }
