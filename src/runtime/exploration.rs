@@ -427,10 +427,8 @@ impl<'a> Explorer<'a> {
                     self.minimise(&mut failure);
                 }
                 self.reproduce(&mut failure);
-                if !matches!(search, Search::Follow(_)) {
-                    if self.job.tasks.is_none() {
-                        self.outcome.reachable = self.find_with_gil(&failure);
-                    }
+                if !matches!(search, Search::Follow(_)) && self.job.tasks.is_none() {
+                    self.outcome.reachable = self.find_with_gil(&failure);
                 }
                 (self.outcome.events, self.outcome.diverged) = kept;
             }
