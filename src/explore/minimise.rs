@@ -13,7 +13,7 @@ use super::cost::{Cost, linearise};
 use super::{Limits, Runner, Verdict, explore, schedule};
 use crate::dpor::Dpor;
 use crate::strategy::{Plan, Replay, Segment, Strategy};
-use crate::trace::Trace;
+use crate::trace::{Kind, Trace};
 
 /// How much may be spent.
 #[derive(Clone, Copy, Debug)]
@@ -146,13 +146,15 @@ impl Search<'_> {
 struct Bounded<'a, 'b> {
     search: &'a mut Search<'b>,
     before: u32,
-    /// Was there a trace whose best order could not be found?
+    /// Was there a trace whose best order could not be found, or is not known to exist?
     unsure: bool,
 }
 
 impl Runner for Bounded<'_, '_> {
     fn run(&mut self, plan: &Plan, strategy: &mut dyn Strategy, trace: &mut Trace) -> Verdict {
         let (verdict, _) = self.search.run(plan, strategy, trace);
+        // When time jumps depends on who can run, which the bound does not ask about.
+        self.unsure |= jumps_in_time(trace);
         // The same events may fit into fewer runs.
         let enough = self.search.cost().is_some_and(|cost| cost.preemptions < self.before);
         if verdict == Verdict::Fail && !enough {
@@ -171,6 +173,11 @@ impl Runner for Bounded<'_, '_> {
         let goes_on = |cost: Cost| cost.preemptions >= self.before;
         !self.search.is_spent() && self.search.cost().is_none_or(goes_on)
     }
+}
+
+fn jumps_in_time(trace: &Trace) -> bool {
+    let accesses = trace.events().iter().flat_map(|event| trace.accesses_of(event));
+    accesses.into_iter().any(|access| access.kind == Kind::Advance)
 }
 
 /// Schedules with fewer switches that are near to one, the simplest first.
