@@ -33,6 +33,12 @@ fn incoming(descriptor: Descriptor) -> Option<String> {
     })
 }
 
+/// A descriptor that the kernel makes ready: when a process ends, when time has passed.
+fn foreign(descriptor: Descriptor) -> Option<String> {
+    let is_stream = descriptors::is_standard(descriptor.number());
+    (!is_stream).then(|| format!("descriptor:{}", descriptor.number()))
+}
+
 /// Where messages from a descriptor go.
 fn outgoing(descriptor: Descriptor) -> Option<String> {
     Some(match descriptor.kind() {
@@ -192,7 +198,7 @@ pub fn wait(what: &'static str, interests: &[Interest], timeout: Option<f64>) ->
         .filter(|interest| interest.read)
         .filter_map(|interest| {
             let descriptor = Descriptor::new(interest.number)?;
-            Some((descriptor, incoming(descriptor)?))
+            Some((descriptor, incoming(descriptor).or_else(|| foreign(descriptor))?))
         })
         .collect();
     let is_ready = |interest: &Interest| {
