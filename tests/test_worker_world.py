@@ -249,6 +249,31 @@ def test_an_endless_timeout_is_endless():
     assert result.num_explored == 4
 
 
+def test_an_exception_for_a_worker_that_has_ended_is_forgotten():
+    raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    raise_in.argtypes = [ctypes.c_ulong, ctypes.py_object]
+
+    def last_words(shared):
+        shared.identity = threading.get_ident()
+        shared.touch()
+
+    def interrupt(shared):
+        if shared.value == 0 and hasattr(shared, "identity"):
+            raise_in(shared.identity, KeyboardInterrupt)
+
+    forever = float("inf")
+    for _ in range(2):
+        explore_dpor(
+            Shared,
+            [last_words, interrupt],
+            lambda s: True,
+            stop_on_first=False,
+            timeout_per_run=forever,
+            deadlock_timeout=forever,
+        )
+    assert frontrun.explore(Shared, Shared.touch, lambda s: True, count=2).property_holds
+
+
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_forked_child_explores_too():
     frontrun.explore(Shared, Shared.touch, lambda s: True, count=2)

@@ -164,26 +164,10 @@ pub fn is_main_interpreter() -> bool {
 }
 
 /// Takes back what [`raise_in_thread`] has asked for.
-///
-/// 3.11 keeps its evaluation loops on the slow path until *some* thread has
-/// raised such an exception, and loops for ever there while it traces the start
-/// of a function: so the calling thread raises one, and drops it.
 pub fn withdraw_from_thread(identity: usize) {
     // SAFETY: NULL withdraws; an unknown identity is ignored.
     unsafe { ffi::PyThreadState_SetAsyncExc(identity as _, std::ptr::null_mut()) };
-    if cfg!(Py_3_12) {
-        return;
-    }
-    raise_in_thread(super::thread_state::ThreadState::current().identity());
-    // SAFETY: a NUL-terminated expression and live namespaces.
-    unsafe {
-        if let Ok(names) = check(ffi::PyDict_New()) {
-            let names = names.borrow().as_ptr();
-            let text = c"[None for _ in (0, 0)]";
-            drop(check(ffi::PyRun_String(text.as_ptr(), ffi::Py_eval_input, names, names)));
-        }
-    }
-    drop(take());
+    super::thread_state::forget_exceptions();
 }
 
 /// Sets `SystemExit`, which ends a thread silently.

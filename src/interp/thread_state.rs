@@ -331,7 +331,9 @@ impl ThreadState {
                 ffi::PyEval_SetTrace(None, std::ptr::null_mut());
             }
             clear(&raw mut (*state).dict);
-            clear(&raw mut (*state).async_exc);
+            if clear(&raw mut (*state).async_exc) {
+                forget_exceptions();
+            }
             clear(&raw mut (*state).async_gen_firstiter);
             clear(&raw mut (*state).async_gen_finalizer);
             clear(&raw mut (*state).context);
@@ -386,11 +388,36 @@ fn os_stack() -> StackBounds {
     bounds
 }
 
-unsafe fn clear(field: *mut *mut layout::PyObject) {
+/// Was there anything?
+unsafe fn clear(field: *mut *mut layout::PyObject) -> bool {
     // SAFETY: the caller passes a field that owns its reference.
     unsafe {
         let old = std::mem::replace(&mut *field, std::ptr::null_mut());
         ffi::Py_XDECREF(old.cast());
+        !old.is_null()
+    }
+}
+
+/// To be called, with a state attached, when an exception that was to be raised in a
+/// thread has been taken back. Up to 3.11 the interpreter looks for it for ever, and a
+/// function that is traced is not even entered meanwhile (`DO_TRACING` in
+/// `Python/ceval.c` goes round and round).
+pub fn forget_exceptions() {
+    #[cfg(not(Py_3_12))]
+    // SAFETY: with the GIL held the list of states does not change while it is walked,
+    // and nobody else writes the flag.
+    unsafe {
+        let interpreter = ffi::PyInterpreterState_Get();
+        let mut next = ffi::PyInterpreterState_ThreadHead(interpreter);
+        while let Some(raw) = NonNull::new(next.cast::<PyThreadState>()) {
+            if !(*raw.as_ptr()).async_exc.is_null() {
+                return;
+            }
+            next = ffi::PyThreadState_Next(next);
+        }
+        (*interpreter.cast::<layout::PyInterpreterState>()).ceval.pending.async_exc = 0;
+        // Whoever takes the GIL works out anew what there is to look for.
+        ffi::PyEval_RestoreThread(ffi::PyEval_SaveThread());
     }
 }
 
