@@ -101,6 +101,8 @@ impl Seat {
         if self.is_idle() {
             // An identity is looked up among all states: this one has none now.
             self.state().set_identity(self.state().address());
+            // Nobody may use it for long.
+            self.state().withdraw_exceptions();
         }
         match self {
             Seat::Fiber(fiber) => fiber.retire(),

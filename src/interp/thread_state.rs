@@ -301,10 +301,19 @@ impl ThreadState {
         }
     }
 
+    /// Takes back what was to be raised in it. To be called with some state attached.
+    pub fn withdraw_exceptions(self) {
+        // SAFETY: the field owns its reference, and is cleared before that is dropped.
+        if unsafe { clear(&raw mut (*self.raw()).async_exc) } {
+            forget_exceptions();
+        }
+    }
+
     /// Makes the state look like that of a new thread, for the next worker: no
     /// thread-locals, an empty context, no hooks, no event loop. To be called with
     /// the state attached; may run finalisers.
     pub fn reset(self) {
+        self.withdraw_exceptions();
         let state = self.raw();
         // SAFETY: the state is attached and no frame runs in it; each field owns its
         // reference, and is cleared before the reference is dropped.
@@ -331,9 +340,6 @@ impl ThreadState {
                 ffi::PyEval_SetTrace(None, std::ptr::null_mut());
             }
             clear(&raw mut (*state).dict);
-            if clear(&raw mut (*state).async_exc) {
-                forget_exceptions();
-            }
             clear(&raw mut (*state).async_gen_firstiter);
             clear(&raw mut (*state).async_gen_finalizer);
             clear(&raw mut (*state).context);

@@ -219,7 +219,10 @@ impl<'a> Watcher<'a> {
             let identity = signals.identity.load(Relaxed);
             let place = threads::place_of(identity);
             signals.interrupt(cut);
-            error::raise_in_thread(identity);
+            // It may have ended before this thread could run Python.
+            if signals.in_worker.load(Relaxed) != 0 {
+                error::raise_in_thread(identity);
+            }
             place
         });
         *self.signals.stuck_at.lock() = place;

@@ -827,6 +827,7 @@ impl<'a> Explorer<'a> {
                 },
             }
             drop((callable, state, ends));
+            session::end_worker();
             thread.reset();
         }));
         Ok(seat)
@@ -1034,6 +1035,7 @@ fn run_thread(task: threads::Task, thread: ThreadState) {
         drop(error::take());
     }
     drop(task);
+    session::end_worker();
     thread.reset();
 }
 

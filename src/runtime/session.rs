@@ -124,6 +124,11 @@ pub fn set_running(worker: Option<Worker>) {
     current().kills.set(0);
 }
 
+/// The code of the worker that runs has ended: the caller shall raise nothing in it.
+pub fn end_worker() {
+    current().signals.borrow().in_worker.store(0, Ordering::Relaxed);
+}
+
 /// Connects the session to the caller that waits for it.
 pub fn set_signals(signals: Arc<Signals>) {
     current().signals.replace(signals);
