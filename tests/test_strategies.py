@@ -157,5 +157,6 @@ def test_the_same_exploration_runs_the_same_executions_in_the_same_order():
 
 
 def test_an_exploration_that_observes_nothing_warns():
-    with pytest.warns(frontrun.NothingObservedWarning, match="nothing was observed"):
+    with pytest.warns(frontrun.NothingObservedWarning, match="nothing was observed") as warned:
         frontrun.explore(dict, [len, len], lambda state: True)
+    assert [warning.filename for warning in warned] == [__file__]

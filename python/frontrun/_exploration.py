@@ -454,7 +454,8 @@ def _run(
     native: dict[str, Any] = {f.name: getattr(options, f.name) for f in fields(options)}
     native["strategy"] = strategy
     native["carrier"] = options.carrier or default_carrier()
-    native["may_fall_back"] = options.carrier is None and not os.environ.get("FRONTRUN_CARRIER")
+    may_fall_back = options.carrier is None and not os.environ.get("FRONTRUN_CARRIER")
+    native["may_fall_back"] = may_fall_back
     native["excluded"] = library_directories()
     native["trace_packages"] = list(options.trace_packages)
     if isinstance(options, SampleOptions):
@@ -462,20 +463,31 @@ def _run(
     if options.on_progress is not None:
         native["on_progress"] = _progress_teller(options.on_progress)
     native |= more
-    told, place, stuck = _native.explore(setup, tuple(workers), invariant, native)
-    if told.get("needs_threads"):
-        waited = place or "a call in C"
+    told, place, stuck, unfit = _native.explore(setup, tuple(workers), invariant, native)
+    if unfit:
+        what = f"a worker {unfit} ({place or 'in C'})"
+        if not may_fall_back:
+            raise RuntimeError(f"{what}: it cannot be a fiber, say carrier='threads'")
         native["carrier"] = "threads"
-        told, place, stuck = _native.explore(setup, tuple(workers), invariant, native)
+        told, place, stuck, _ = _native.explore(setup, tuple(workers), invariant, native)
         if told.get("inconclusive") != "deadlock_timeout":
-            warnings.warn(
-                "a worker waited for another one in a call that frontrun does not know "
-                f"({waited}), so the exploration was started again on OS threads: "
-                "say carrier='threads'",
+            _warn(
                 CarrierWarning,
-                stacklevel=5,
+                f"{what}, so the exploration was started again on OS threads: "
+                "say carrier='threads'",
             )
     return told, place and f"worker {stuck} at {place}"
+
+
+def _warn(category: type[Warning], message: str) -> None:
+    """Warns at the line, outside this package, that asked for the exploration."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back and os.path.dirname(frame.f_code.co_filename) == _HERE:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
+
+
+_HERE = os.path.dirname(__file__)
 
 
 def default_carrier() -> str:
@@ -595,11 +607,10 @@ def _result(
     else:
         holds = None if inconclusive else True
     if divergence is None and not inconclusive and not told.get("traced", True):
-        warnings.warn(
+        _warn(
+            NothingObservedWarning,
             "nothing was observed: no worker ran code of a traced file, so the one execution "
             "that was run says nothing about others",
-            NothingObservedWarning,
-            stacklevel=6,
         )
     sampled = isinstance(options, SampleOptions | ScheduleOptions)
     result = InterleavingResult(

@@ -192,17 +192,16 @@ fn explore_alone(
     };
     let stuck_at = signals.stuck_at.lock().take();
     let worker = signals.worker.load(Ordering::Relaxed);
-    match done {
-        Some(Ok(told)) => Ok(Value::Tuple(vec![
-            Value::Object(told),
-            Value::maybe(stuck_at, Value::Str),
-            Value::Int(worker as i64),
-        ])),
-        Some(Err(Some(exception))) => Err(error::restore(exception)),
-        Some(Err(None)) => Err(error::runtime_error("the exploration failed without a reason")),
+    let needs_threads = *signals.needs_threads.lock();
+    let told = match done {
+        Some(Ok(told)) => Value::Object(told),
+        Some(Err(Some(exception))) => return Err(error::restore(exception)),
+        Some(Err(None)) => {
+            return Err(error::runtime_error("the exploration failed without a reason"));
+        }
         None => {
             super::tracer::stop()?;
-            let told = vec![
+            Value::Dict(vec![
                 ("executions", Value::Int(0)),
                 match signals.asked() {
                     Some(Cut::RunTime) => ("inconclusive", "timeout_per_run".into()),
@@ -210,15 +209,15 @@ fn explore_alone(
                     _ => ("inconclusive", "deadlock_timeout".into()),
                 },
                 ("abandoned", Value::Bool(true)),
-                ("needs_threads", Value::Bool(signals.needs_threads.load(Ordering::Relaxed))),
-            ];
-            Ok(Value::Tuple(vec![
-                Value::Dict(told),
-                Value::maybe(stuck_at, Value::Str),
-                Value::Int(worker as i64),
-            ]))
+            ])
         }
-    }
+    };
+    Ok(Value::Tuple(vec![
+        told,
+        Value::maybe(stuck_at, Value::Str),
+        Value::Int(worker as i64),
+        Value::maybe(needs_threads, Value::from),
+    ]))
 }
 
 /// The strategy that the options name.

@@ -236,6 +236,11 @@ fn live(shared: &'static Handed<Shared>, session: Handed<&'static Session>, stat
     }
 }
 
+/// Is the calling thread a worker's?
+pub fn is_workers() -> bool {
+    SHARED.get().is_some()
+}
+
 /// Suspends the worker whose thread calls it; returns when it is resumed. False:
 /// it is no worker's thread.
 pub fn suspend() -> bool {

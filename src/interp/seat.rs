@@ -118,6 +118,11 @@ pub fn wait_for_return() {
     own.attach();
 }
 
+/// Does the worker that calls it have an OS thread of its own?
+pub fn has_os_thread() -> bool {
+    os_thread::is_workers()
+}
+
 /// Suspends the worker that calls it; returns when it is resumed.
 pub fn suspend() {
     if !os_thread::suspend() {

@@ -175,7 +175,8 @@ impl<'a> Watcher<'a> {
                 && self.signals.others.load(Relaxed) > 0
                 && self.abandon()
             {
-                self.signals.needs_threads.store(true, Relaxed);
+                let what = "waited for another one in a call that frontrun does not know";
+                self.signals.needs_threads.lock().get_or_insert(what);
                 return;
             }
             if now - since > self.watch.stuck_after {

@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
@@ -15,7 +15,8 @@ use crate::interp::code::{self, Code, Instruction};
 use crate::interp::error::{self, Raised, Result};
 use crate::interp::frame::Frame;
 use crate::interp::object::Obj;
-use crate::interp::{os_thread, primitives, seat, tracer};
+use crate::interp::thread_state::ThreadState;
+use crate::interp::{os_thread, primitives, seat, threads, tracer};
 use crate::observe::instruction::observe;
 use crate::observe::location::{Field, Sink, Touch};
 use crate::trace::{Access, Kind, Loc, Trace, Worker};
@@ -35,8 +36,8 @@ pub struct Signals {
     pub worker: AtomicUsize,
     /// How many other workers have not ended.
     pub others: AtomicUsize,
-    /// Set by the caller: the fiber that runs waits in C for one of the others.
-    pub needs_threads: AtomicBool,
+    /// What a worker did that a fiber cannot do.
+    pub needs_threads: Mutex<Option<&'static str>>,
     /// Number of the execution that runs.
     pub execution: AtomicU64,
     /// Where a worker was found stuck.
@@ -560,6 +561,17 @@ fn caller(what: &'static str) -> Site {
 /// Has the caller asked to end the exploration?
 pub fn is_interrupted() -> bool {
     current().signals.borrow().asked() == Some(Cut::Interrupted)
+}
+
+/// The running worker is about to do what a fiber cannot do: ends the exploration.
+pub fn need_threads(what: &'static str) {
+    let place = threads::place_of(ThreadState::current().identity());
+    let signals = current().signals.borrow();
+    signals.needs_threads.lock().get_or_insert(what);
+    signals.stuck_at.lock().get_or_insert_with(|| place.unwrap_or_default());
+    signals.interrupt(Cut::Interrupted);
+    drop(signals);
+    poll_signals();
 }
 
 /// Where the innermost frame of the user's own stands, if the instruction is a

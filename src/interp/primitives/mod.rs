@@ -5,6 +5,7 @@
 pub mod buffers;
 pub mod c_functions;
 pub mod databases;
+mod greenlets;
 pub mod locks;
 pub mod processes;
 pub mod queues;
@@ -17,6 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::code::{attribute, import};
 use super::error::{self, Result};
+use super::object::Obj;
 use super::redirect::Hook;
 use super::thread_state::ThreadState;
 use crate::runtime::session;
@@ -24,7 +26,7 @@ use crate::runtime::session;
 /// Module, class (or nothing), and its redirected functions.
 pub(super) type Row = (&'static CStr, &'static CStr, &'static [(&'static CStr, &'static Hook)]);
 
-fn table() -> impl Iterator<Item = &'static Row> {
+fn own_table() -> impl Iterator<Item = &'static Row> {
     locks::TABLE
         .iter()
         .chain(threads::TABLE)
@@ -33,6 +35,11 @@ fn table() -> impl Iterator<Item = &'static Row> {
         .chain(processes::TABLE)
         .chain(buffers::TABLE)
         .chain(databases::TABLE)
+        .chain([&greenlets::IMPORT])
+}
+
+fn table() -> impl Iterator<Item = &'static Row> {
+    own_table().chain(greenlets::TABLE)
 }
 
 thread_local! {
@@ -103,17 +110,22 @@ pub fn shown_identity() -> Option<usize> {
 
 /// Finds the primitives that this version has. Idempotent.
 pub fn find() -> Result<()> {
-    for (module, class, functions) in table() {
-        let Some(mut owner) = error::if_any(import(module))? else { continue };
-        if !class.is_empty() {
-            let Some(found) = error::if_any(attribute(owner.borrow(), class))? else { continue };
-            owner = found;
-        }
-        for (name, hook) in *functions {
-            hook.find(owner.borrow(), name)?;
+    for (module, class, functions) in own_table() {
+        if let Some(module) = error::if_any(import(module))? {
+            find_in(module.borrow(), class, functions)?;
         }
     }
-    Ok(())
+    greenlets::find()
+}
+
+/// Finds functions of a module, or of a class in it.
+fn find_in(module: Obj<'_>, class: &CStr, functions: &[(&CStr, &Hook)]) -> Result<()> {
+    let owner = match class.is_empty() {
+        true => Some(module.own()),
+        false => error::if_any(attribute(module, class))?,
+    };
+    let Some(owner) = owner else { return Ok(()) };
+    functions.iter().try_for_each(|(name, hook)| hook.find(owner.borrow(), name).map(drop))
 }
 
 /// Redirects the primitives. Idempotent.
