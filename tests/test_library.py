@@ -1,6 +1,7 @@
 """What the standard library builds on threads and locks works unchanged inside workers."""
 
 import concurrent.futures
+import contextlib
 import functools
 import logging
 import multiprocessing
@@ -89,6 +90,66 @@ def test_cached_functions_and_properties_give_their_value():
         Cached.use, Cached.use, setup=Cached, invariant=lambda c: c.seen == [(6, 42)] * 2
     )
     assert result.property_holds, result.explanation
+
+
+def test_an_event_that_is_looked_at_without_waiting_races_with_its_setting():
+    def look(state):
+        if not state.stop.is_set():
+            state.seen.append("ran")
+
+    def stop(state):
+        state.stop.set()
+        state.seen.append("stopped")
+
+    def setup():
+        state = State()
+        state.stop = threading.Event()
+        return state
+
+    outcomes = set()
+    result = explore(
+        look,
+        stop,
+        setup=setup,
+        invariant=lambda s: outcomes.add(tuple(s.seen)) or len(outcomes) < 3,
+    )
+    assert outcomes == {("stopped",), ("ran", "stopped"), ("stopped", "ran")}
+    assert result.exhaustive
+    assert "state.stop.is_set()" in result.explanation and "state.stop.set()" in result.explanation
+    assert "threading.py" not in result.explanation
+
+
+def test_starting_a_thread_needs_no_execution_for_the_events_of_threading():
+    def start(state):
+        thread = threading.Thread(target=increment, args=[state])
+        thread.start()
+        thread.join()
+
+    assert explore(start, invariant=lambda state: state.value == 1).num_explored == 1
+
+
+@pytest.mark.parametrize("locked", [False, True], ids=["without a lock", "with a lock"])
+def test_a_cached_property_is_computed_twice_unless_a_lock_is_held(locked):
+    class Cached:
+        def __init__(self):
+            self.lock = threading.Lock()
+            self.seen = [None, None]
+
+        @functools.cached_property
+        def value(self):
+            return object()
+
+    def ask(index):
+        def worker(cached):
+            with cached.lock if locked else contextlib.nullcontext():
+                cached.seen[index] = cached.value
+
+        return worker
+
+    result = explore(ask(0), ask(1), setup=Cached, invariant=lambda c: len(set(c.seen)) == 1)
+    # Up to 3.11 it has a lock of its own.
+    assert result.property_holds is (locked or sys.version_info < (3, 12)), result.explanation
+    assert result.exhaustive
 
 
 def test_two_workers_import_one_module_and_each_other_s(tmp_path, monkeypatch):

@@ -50,12 +50,21 @@ pub struct Table {
     guards: Vec<Guard>,
     /// Number of fast locals, cells and free variables before the operands.
     pub locals: u16,
-    /// Is the file one that is traced?
+    /// Is it traced?
     pub traced: Cell<bool>,
+    /// Is it traced although its file is not?
+    pub inner: Cell<bool>,
     /// Which selection of files `traced` was decided for.
     pub selection: Cell<u32>,
     /// A number that equal code shares, in the order of discovery.
     pub id: u32,
+}
+
+impl Table {
+    /// Does the code belong to a file that is traced?
+    pub fn is_users(&self) -> bool {
+        self.traced.get() && !self.inner.get()
+    }
 }
 
 /// An instruction that loads a global with the name of a known builtin.
@@ -454,6 +463,7 @@ impl<'a> Code<'a> {
             guards,
             locals: self.locals() as u16,
             traced: Cell::new(false),
+            inner: Cell::new(false),
             selection: Cell::new(0),
             id: self.id(units),
         });

@@ -125,6 +125,7 @@ fn explore_alone(
     invariant: Obj<'_>,
     options: Options<'_>,
 ) -> Result<Value> {
+    let by_instruction = matches!(options.strategy().as_str(), "random" | "instructions");
     let job = Job {
         setup: setup.own(),
         workers: list_items(workers).map(Obj::own).collect(),
@@ -134,6 +135,7 @@ fn explore_alone(
             excluded: options.strings("excluded"),
             packages: options.strings("trace_packages"),
             only: None,
+            inner: !by_instruction,
         },
         carrier: match options.get("carrier").and_then(Obj::as_str).as_deref() {
             Some("threads") => Carrier::Threads,
@@ -155,7 +157,7 @@ fn explore_alone(
         on_progress: options.get("on_progress").map(Obj::own),
         reproductions: options.number("reproduce_on_failure").unwrap_or(0) as u32,
         with_gil: options.get("granularity").and_then(Obj::as_str).as_deref() == Some("gil"),
-        by_instruction: matches!(options.strategy().as_str(), "random" | "instructions"),
+        by_instruction,
         tells_events: options.truth("tells_events")?,
     };
     if job.tasks.is_some() {
@@ -498,7 +500,7 @@ fn listen(arguments: &[Obj<'_>]) -> Result<Value> {
 fn files_of(excluded: Obj<'_>, only: Obj<'_>) -> Files {
     let strings = |list| list_items(list).filter_map(Obj::as_str).collect();
     let only = (!only.is_none()).then(|| strings(only));
-    Files { excluded: strings(excluded), packages: vec![], only }
+    Files { excluded: strings(excluded), packages: vec![], only, inner: false }
 }
 
 /// Begins a recording, alone in this process.

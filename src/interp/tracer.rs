@@ -24,7 +24,8 @@ pub fn traced(code: Code<'_>, table: &Table) -> bool {
     let selection = SELECTION.load(Relaxed);
     if table.selection.get() != selection {
         table.selection.set(selection);
-        table.traced.set(is_traced(code));
+        table.inner.set(session::is_inner(code));
+        table.traced.set(table.inner.get() || is_traced(code));
     }
     table.traced.get()
 }
@@ -73,6 +74,24 @@ fn is_of_no_interest(instruction: Instruction) -> bool {
         1 => !code::may_switch(instruction),
         _ => instruction.opcode == PREFIX_OR_CACHE,
     }
+}
+
+/// Tells of an instruction of the running worker.
+#[inline]
+fn tell(
+    instruction: Instruction,
+    code: Code<'_>,
+    table: &Table,
+    offset: usize,
+    frame: Frame<'_>,
+) -> Result<()> {
+    let here = || site(table, offset, instruction.opcode);
+    match table.inner.get() {
+        false => session::instruction(instruction, code, frame, here)?,
+        true => session::inner_instruction(instruction, code, frame, here)?,
+    }
+    after(instruction);
+    Ok(())
 }
 
 /// This instruction of the running worker has been told.
@@ -395,12 +414,8 @@ mod monitoring {
                 Err(Raised) => std::ptr::null_mut(),
             };
         }
-        let here = || site(table, offset, instruction.opcode);
-        match session::instruction(instruction, code, frame, here) {
-            Ok(()) => {
-                after(instruction);
-                nothing()
-            }
+        match tell(instruction, code, table, offset, frame) {
+            Ok(()) => nothing(),
             Err(Raised) => std::ptr::null_mut(),
         }
     }
@@ -600,12 +615,8 @@ mod settrace {
                         Err(Raised) => -1,
                     };
                 }
-                let here = || site(table, offset, instruction.opcode);
-                match session::instruction(instruction, code, running, here) {
-                    Ok(()) => {
-                        after(instruction);
-                        0
-                    }
+                match tell(instruction, code, table, offset, running) {
+                    Ok(()) => 0,
                     Err(Raised) => -1,
                 }
             }

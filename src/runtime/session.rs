@@ -216,6 +216,21 @@ pub fn instruction<'a>(
     }
 }
 
+/// The same inside of a function of the standard library: what happens is told of the
+/// line that called it.
+#[cold]
+pub fn inner_instruction<'a>(
+    inner: Instruction,
+    code: Code<'a>,
+    frame: Frame<'a>,
+    site: impl Fn() -> Site,
+) -> Result<()> {
+    if is_bookkeeping() {
+        return Ok(());
+    }
+    instruction(inner, code, frame, || outer(site()))
+}
+
 /// Keeps the values of an event, and who called its function.
 #[cold]
 fn note_values(execution: &mut Execution, values: Vec<Option<Obj<'_>>>) {
@@ -230,13 +245,12 @@ fn note_values(execution: &mut Execution, values: Vec<Option<Obj<'_>>>) {
 
 /// The traced functions that called the innermost one, at most three, outermost last.
 fn callers() -> Vec<u32> {
-    let outer = crate::interp::frame::stack().skip(1).take(64);
-    let tables = outer.filter_map(|(code, _)| {
-        let table = code.table().filter(|table| table.traced.get())?;
+    let tables = crate::interp::frame::stack().take(64).filter_map(|(code, _)| {
+        let table = code.table().filter(|table| table.is_users())?;
         code::remember(code, table.id);
         Some(table.id)
     });
-    tables.take(3).collect()
+    tables.skip(1).take(3).collect()
 }
 
 /// A killed worker may clean up; one that goes on and on is raised at again.
@@ -550,7 +564,7 @@ fn caller(what: &'static str) -> Site {
         let Some(table) = code.table() else { continue };
         let site = Site { code: table.id, offset: offset as u32, what };
         code::remember(code, table.id);
-        if table.traced.get() {
+        if table.is_users() {
             return site;
         }
         innermost.get_or_insert(site);
@@ -616,7 +630,8 @@ pub fn poll_signals() {
     }
 }
 
-static FILES: Mutex<Files> = Mutex::new(Files { excluded: vec![], packages: vec![], only: None });
+static FILES: Mutex<Files> =
+    Mutex::new(Files { excluded: vec![], packages: vec![], only: None, inner: false });
 
 /// Which files are traced.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -628,21 +643,38 @@ pub struct Files {
     pub packages: Vec<String>,
     /// Patterns of paths: where there are any, nothing else counts.
     pub only: Option<Vec<String>>,
+    /// Are the [`INNER`] functions traced?
+    pub inner: bool,
 }
+
+/// Functions of the standard library that read or write without a lock what their
+/// callers share: module and qualified name.
+const INNER: &[(&str, &str)] = &[
+    ("threading", "Event.is_set"),
+    ("threading", "Event.set"),
+    ("threading", "Event.clear"),
+    ("threading", "Event.wait"),
+    ("functools", "cached_property.__get__"),
+];
 
 impl Files {
     fn is_library(&self, name: &str) -> bool {
         self.excluded.iter().any(|root| name.starts_with(root.as_str()))
     }
 
+    /// The dotted name of a library's module.
+    fn module(&self, name: &str) -> Option<String> {
+        let roots = self.excluded.iter().filter(|root| name.starts_with(root.as_str()));
+        let root = roots.max_by_key(|root| root.len())?;
+        let module = name[root.len()..].trim_end_matches(".py").trim_end_matches("/__init__");
+        Some(module.replace('/', "."))
+    }
+
     fn is_traced(&self, name: &str) -> bool {
         if let Some(only) = &self.only {
             return only.iter().any(|pattern| matches(pattern.as_bytes(), name.as_bytes()));
         }
-        let roots = self.excluded.iter().filter(|root| name.starts_with(root.as_str()));
-        let Some(root) = roots.max_by_key(|root| root.len()) else { return true };
-        let module = name[root.len()..].trim_end_matches(".py").trim_end_matches("/__init__");
-        let module = module.replace('/', ".");
+        let Some(module) = self.module(name) else { return true };
         self.packages.iter().any(|pattern| matches(pattern.as_bytes(), module.as_bytes()))
     }
 }
@@ -670,6 +702,17 @@ pub fn select_files(files: Files) {
         *now = files;
         tracer::new_selection();
     }
+}
+
+/// Is this code traced although its file is not?
+pub fn is_inner(code: Code<'_>) -> bool {
+    let files = FILES.lock();
+    if !files.inner || !INNER.iter().any(|(_, name)| code.qualified_name() == *name) {
+        return false;
+    }
+    let (file, name) = (code.filename(), code.qualified_name());
+    let module = files.module(&file).filter(|_| !files.is_traced(&file));
+    module.is_some_and(|module| INNER.contains(&(module.as_str(), name.as_str())))
 }
 
 /// Does this code belong to a traced file?
