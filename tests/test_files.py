@@ -39,6 +39,25 @@ def test_a_pattern_names_whole_modules():
     assert explore(trace_packages=["wsgiref", "headers"]).property_holds
 
 
+@pytest.mark.parametrize("pattern", ["fr_package.*", "fr_package"])
+def test_a_pattern_names_the_file_of_a_package_itself(pattern, tmp_path, monkeypatch):
+    package = tmp_path / "fr_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("def count(box):\n    box.append(len(box))\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("frontrun._exploration.library_directories", lambda: [f"{tmp_path}/"])
+    import fr_package
+
+    result = frontrun.explore(
+        list,
+        fr_package.count,
+        lambda box: box == [0, 1],
+        count=2,
+        trace_packages=[pattern],
+    )
+    assert result.property_holds is False
+
+
 def test_package_patterns_are_checked():
     with pytest.raises(TypeError, match="trace_packages must be a list of module names"):
         explore(trace_packages="wsgiref.*")

@@ -12,6 +12,7 @@ pub mod attributes;
 pub mod call;
 pub mod callables;
 pub mod capsule;
+pub mod clock;
 pub mod code;
 pub mod containers;
 pub mod descriptors;

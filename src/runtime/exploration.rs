@@ -495,15 +495,15 @@ impl<'a> Explorer<'a> {
     /// One execution by plan.
     fn execute(&mut self, plan: &Plan, strategy: &mut dyn Strategy) -> Verdict {
         let since = Instant::now();
+        time::begin_execution();
         let setup = || call(self.job.setup.borrow(), &[]).map_err(|Raised| error::take());
-        let state = match self.lent.with(setup) {
+        let state = match self.lent.with(|| time::beside_workers(setup)) {
             Ok(state) => state,
             Err(exception) => return broken(exception),
         };
         let prepared = Instant::now();
         self.signals.begin_execution();
         let ends: Ends = Rc::default();
-        time::begin_execution();
         resources::begin_execution();
         let chooses = strategy.chooses();
         session::with(|execution| {
@@ -572,7 +572,7 @@ impl<'a> Explorer<'a> {
                 .and_then(|result| crate::interp::redirect::is_true(result.borrow()))
                 .map_err(|Raised| error::take())
         };
-        match self.lent.with(truth) {
+        match self.lent.with(|| time::beside_workers(truth)) {
             Ok(true) => Verdict::Holds,
             Err(Some(exception)) if error::is_abandoned(exception.borrow()) => {
                 Verdict::Cut(Cut::Interrupted)

@@ -662,12 +662,11 @@ impl Files {
         self.excluded.iter().any(|root| name.starts_with(root.as_str()))
     }
 
-    /// The dotted name of a library's module.
+    /// The dotted name of a library's module; a package's own ends with `__init__`.
     fn module(&self, name: &str) -> Option<String> {
         let roots = self.excluded.iter().filter(|root| name.starts_with(root.as_str()));
         let root = roots.max_by_key(|root| root.len())?;
-        let module = name[root.len()..].trim_end_matches(".py").trim_end_matches("/__init__");
-        Some(module.replace('/', "."))
+        Some(name[root.len()..].trim_end_matches(".py").replace('/', "."))
     }
 
     fn is_traced(&self, name: &str) -> bool {
@@ -675,7 +674,10 @@ impl Files {
             return only.iter().any(|pattern| matches(pattern.as_bytes(), name.as_bytes()));
         }
         let Some(module) = self.module(name) else { return true };
-        self.packages.iter().any(|pattern| matches(pattern.as_bytes(), module.as_bytes()))
+        // `package.*` means the package's own file, too.
+        let names = [module.trim_end_matches(".__init__"), &module];
+        let wanted = |pattern: &[u8]| names.iter().any(|name| matches(pattern, name.as_bytes()));
+        self.packages.iter().any(|pattern| wanted(pattern.as_bytes()))
     }
 }
 

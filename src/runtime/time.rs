@@ -3,8 +3,7 @@
 //! out whenever it is chosen. Nothing really sleeps.
 
 use std::cell::Cell;
-use std::sync::LazyLock;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::execution::{Accesses, Execution};
 use super::session;
@@ -51,6 +50,10 @@ struct Epoch {
 pub struct Readings {
     epoch: Cell<Epoch>,
     count: Cell<u64>,
+    /// Seconds that setup and invariant have waited in earnest.
+    waited: Cell<f64>,
+    /// Does setup or invariant run? It reads the clock that the workers read.
+    beside: Cell<bool>,
     /// The worker whose child process goes on.
     parent: Cell<Option<Worker>>,
 }
@@ -68,31 +71,49 @@ pub fn begin_exploration(mode: Mode) {
     let open_waits = if let Mode::Explored { timeouts } = mode { timeouts } else { 0 };
     session::with(|execution| execution.open_waits = open_waits);
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    let monotonic = 1000.0 + START.elapsed().as_secs_f64();
+    let monotonic = crate::interp::clock::monotonic();
     session::current().time.epoch.set(Epoch { wall, monotonic, shown });
 }
 
-/// A new execution: the same time again.
+/// A new execution, before its setup: the same time again.
 pub fn begin_execution() {
-    session::current().time.count.set(0);
+    let readings = &session::current().time;
+    readings.count.set(0);
+    readings.waited.set(0.0);
+    session::with(|execution| execution.clock = 0.0);
 }
 
-/// The virtual reading for the worker that runs; `None` where the real one is
-/// to be given.
+/// Runs setup or invariant, which read the clock that the workers read.
+pub fn beside_workers<T>(work: impl FnOnce() -> T) -> T {
+    let beside = &session::current().time.beside;
+    beside.set(true);
+    let result = work();
+    beside.set(false);
+    result
+}
+
+/// Setup or invariant has waited in earnest.
+pub fn note_wait(waited: Duration) {
+    let all = &session::current().time.waited;
+    all.set(all.get() + waited.as_secs_f64());
+}
+
+/// The virtual reading for the worker that runs, or for setup or invariant; `None`
+/// where the real one is to be given.
 pub fn read(clock: Clock) -> Result<Option<f64>> {
-    let Readings { epoch, count, .. } = &session::current().time;
-    let epoch = epoch.get();
-    if !epoch.shown || session::running().is_none() {
+    let Readings { epoch, count, waited, beside, .. } = &session::current().time;
+    let (epoch, in_worker) = (epoch.get(), session::running().is_some());
+    if !epoch.shown || !(in_worker || beside.get()) {
         return Ok(None);
     }
-    if session::with(|execution| execution.open_waits) > 0 && !session::is_killed() {
+    if in_worker && session::with(|execution| execution.open_waits) > 0 && !session::is_killed() {
         session::step("time.time", |execution| {
             (0..CLOCKS).map(|part| clock_part(execution, part, Kind::Read)).collect()
         })?;
     }
     count.set(count.get() + 1);
-    let passed = session::with(|execution| execution.clock) + count.get() as f64 * TICK;
+    let passed = session::with(|execution| execution.clock) + waited.get();
+    let passed = passed + count.get() as f64 * TICK;
     Ok(Some(passed + if clock == Clock::Wall { epoch.wall } else { epoch.monotonic }))
 }
 

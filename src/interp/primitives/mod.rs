@@ -22,6 +22,7 @@ use super::object::Obj;
 use super::redirect::Hook;
 use super::thread_state::ThreadState;
 use crate::runtime::session;
+use crate::runtime::time as virtual_time;
 
 /// Module, class (or nothing), and its redirected functions.
 pub(super) type Row = (&'static CStr, &'static CStr, &'static [(&'static CStr, &'static Hook)]);
@@ -83,9 +84,12 @@ fn wait_in_slices<T>(
     mut wait: impl FnMut(f64) -> Result<Option<T>>,
 ) -> Result<Option<T>> {
     let began = std::time::Instant::now();
+    let mut noted = began;
     loop {
         let left = seconds.map_or(f64::MAX, |seconds| seconds - began.elapsed().as_secs_f64());
         let given = wait(left.clamp(0.0, SLICE))?;
+        let now = std::time::Instant::now();
+        virtual_time::note_wait(now - std::mem::replace(&mut noted, now));
         if given.is_some() || left <= SLICE {
             return Ok(given);
         }

@@ -3,7 +3,7 @@
 
 use pyo3_ffi as ffi;
 
-use super::{Row, SLICE, wait_in_slices};
+use super::{Row, wait_in_slices};
 use crate::hook;
 use crate::interp::error::{self, Result};
 use crate::interp::object::{Obj, Owned};
@@ -48,7 +48,7 @@ fn sleep(hook: &Hook, module: Obj<'_>, arguments: &Arguments<'_>) -> Result<Owne
     };
     if session::running().is_none() {
         let duration = seconds(argument)?;
-        if duration.is_nan() || duration < SLICE {
+        if duration.is_nan() || duration <= 0.0 {
             return hook.call(module, &[argument]);
         }
         wait_in_slices(Some(duration), |slice| {
