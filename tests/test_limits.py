@@ -182,6 +182,24 @@ def test_blocked_workers_are_unwound_and_release_their_locks():
     assert not lock.locked()
 
 
+def test_clean_up_is_cut_short_in_none_of_many_executions():
+    lock, begun, ended = threading.Lock(), [], []
+
+    def worker(state):
+        with lock:
+            try:
+                threading.Event().wait()
+            finally:
+                begun.append(True)
+                for _ in range(200):
+                    state.value += 1
+                ended.append(True)
+
+    explore([worker], reproduce_on_failure=50)
+    assert len(ended) == len(begun) > 50
+    assert not lock.locked()
+
+
 @pytest.mark.parametrize("worker", [spin, count_for_ever])
 def test_ctrl_c_ends_the_exploration(worker, interrupted_soon):
     with pytest.raises(KeyboardInterrupt):

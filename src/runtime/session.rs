@@ -77,6 +77,10 @@ impl Signals {
 /// After so many attempts to end it, a worker is left where it is.
 const MOST_KILLS: u32 = 50;
 
+/// So many instructions a killed worker may take to clean up, before it is raised at
+/// again.
+const MOST_TOLERATED: u32 = 4096;
+
 /// What is known of an exploration while it runs. It belongs to a carrier; the OS
 /// threads that run its workers share it, and whose turn it is uses it.
 #[derive(Default)]
@@ -85,6 +89,7 @@ pub struct Session {
     running: Cell<Option<Worker>>,
     roles: RefCell<rustc_hash::FxHashMap<u32, Role>>,
     kills: Cell<u32>,
+    tolerated: Cell<u32>,
     events: Cell<u32>,
     signals: RefCell<Arc<Signals>>,
     pub(super) children: RefCell<super::threads::Children>,
@@ -123,6 +128,7 @@ pub fn running() -> Option<Worker> {
 pub fn set_running(worker: Option<Worker>) {
     current().running.set(worker);
     current().kills.set(0);
+    current().tolerated.set(0);
 }
 
 /// The code of the worker that runs has ended: the caller shall raise nothing in it.
@@ -255,9 +261,9 @@ fn callers() -> Vec<u32> {
 
 /// A killed worker may clean up; one that goes on and on is raised at again.
 fn tolerate_or_kill() -> Result<()> {
-    let events = current().events.get() + 1;
-    current().events.set(events);
-    if events % 4096 == 0 { Err(kill()) } else { Ok(()) }
+    let tolerated = current().tolerated.get() + 1;
+    current().tolerated.set(tolerated);
+    if tolerated == MOST_TOLERATED { Err(kill()) } else { Ok(()) }
 }
 
 /// Gives the turn away, until the worker is resumed.
@@ -275,6 +281,7 @@ pub fn give_turn_away() -> Result<()> {
 fn kill() -> Raised {
     let kills = current().kills.get() + 1;
     current().kills.set(kills);
+    current().tolerated.set(0);
     if kills > MOST_KILLS {
         // It swallows every exception: leave it where it is, for good.
         with(|execution| {
