@@ -1,6 +1,7 @@
 """`frontrun.explore` with async workers: the interleavings of tasks at their suspensions."""
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import gc
@@ -755,10 +756,175 @@ def test_executions_that_are_cut_off_leave_nothing_behind() -> None:
     assert ended
 
 
-def test_a_counterexample_says_that_it_cannot_be_replayed() -> None:
-    result = explore(counter, add, lambda state: state.value == 2, count=2)
-    with pytest.raises(ValueError, match="a schedule and no recording"):
-        result.replay()
+# Counterexamples
+
+
+def lost_update(*workers: Any) -> InterleavingResult:
+    return explore(counter, workers, lambda state: state.value == len(workers))
+
+
+def test_a_counterexample_replays_with_a_running_loop_and_without() -> None:
+    result = lost_update(add, add)
+    assert result.replay().counterexample == result.counterexample
+
+    async def replay() -> InterleavingResult:
+        return result.replay()
+
+    assert asyncio.run(replay()).property_holds is False
+
+
+def test_a_deadlock_an_exception_and_a_timeout_replay() -> None:
+    async def take(state: State, first: str, second: str) -> None:
+        async with getattr(state, first):
+            await asyncio.sleep(0)
+            async with getattr(state, second):
+                pass
+
+    def locks() -> State:
+        return State(a=asyncio.Lock(), b=asyncio.Lock())
+
+    forwards = functools.partial(take, first="a", second="b")
+    backwards = functools.partial(take, first="b", second="a")
+    assert explore(locks, [forwards, backwards]).replay().deadlock is not None
+
+    async def first_only(state: State) -> None:
+        state.value += 1
+        await asyncio.sleep(0)
+        if state.value > 1:
+            raise LookupError
+
+    assert isinstance(explore(counter, first_only, count=2).replay().exception, LookupError)
+
+    async def impatient(state: State) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                await state.event.wait()
+                state.value = 1
+
+    async def late(state: State) -> None:
+        await asyncio.sleep(1)
+        state.event.set()
+
+    def state() -> State:
+        return State(event=asyncio.Event(), value=0)
+
+    for outcome in (0, 1):
+        result = explore(state, [impatient, late], lambda s, bad=outcome: s.value != bad)
+        assert result.replay().property_holds is False
+
+
+def test_tasks_of_tasks_replay_whoever_makes_his_first() -> None:
+    async def parent(state: State, name: str) -> None:
+        state.order.append(name)
+        await asyncio.gather(add(state), add(state))
+
+    workers = [functools.partial(parent, name=name) for name in "ab"]
+    result = explore(
+        lambda: State(value=0, order=[]), workers, lambda s: s.value == 4 or s.order[0] == "a"
+    )
+    assert result.property_holds is False
+    assert result.reproduction_successes == 10
+    assert result.replay().property_holds is False
+
+
+def edited(source: str) -> Any:
+    """`add`, written anew."""
+    names: dict[str, Any] = {"asyncio": asyncio}
+    source = "async def add(state):\n" + textwrap.indent(textwrap.dedent(source), "    ")
+    exec(compile(source, __file__, "exec"), names)
+    return names["add"]
+
+
+def test_a_saved_counterexample_survives_edits_that_do_not_matter(tmp_path: Path) -> None:
+    lost_update(add, add).save(tmp_path / "x.json")
+    again = edited(
+        """
+        private = [state]
+        await asyncio.sleep(0)
+        value = state.value
+        await asyncio.sleep(0)
+        private.append(value)
+        await asyncio.sleep(0)
+        state.value = value + 1
+        """
+    )
+    loaded = InterleavingResult.load(tmp_path / "x.json")
+    assert loaded.replay(counter, [again] * 2, lambda s: s.value == 2).property_holds is False
+
+
+@pytest.mark.parametrize(
+    ("source", "difference"),
+    [
+        ("state.value += 1", "recorded: worker 0: read State.value in add"),
+        (
+            """
+            async with state.lock:
+                value = state.value
+                await asyncio.sleep(0)
+                state.value = value + 1
+            """,
+            "now: +worker 1: has to wait, and worker 0 comes first: write State.value",
+        ),
+        (
+            """
+            value = state.value
+            await asyncio.sleep(0)
+            state.value = value + 1
+            await asyncio.sleep(0)
+            state.value = 2
+            """,
+            "after its last step, number 4, more is done",
+        ),
+        ("value = state.value", "now: +worker 1: has ended"),
+    ],
+)
+def test_a_replay_that_does_not_fit_tells_the_first_difference(
+    source: str, difference: str
+) -> None:
+    result = lost_update(add, add)
+    with pytest.raises(frontrun.ReplayMismatchError, match=difference):
+        result.replay(counter, [edited(source)] * 2, lambda state: state.value == 2)
+
+
+def test_tasks_and_threads_do_not_replay_each_other() -> None:
+    with pytest.raises(TypeError, match="threads must be coroutine functions, as they were"):
+        lost_update(add, add).replay(counter, [sync_worker] * 2, lambda state: True)
+
+
+def test_a_saved_counterexample_replays_through_its_test(tmp_path: Path) -> None:
+    script = tmp_path / "test_tickets.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import asyncio
+            import frontrun
+
+            async def test_tickets():
+                async def sell(left):
+                    if left[0]:
+                        await asyncio.sleep(0)
+                        left[0] -= 1
+
+                result = await frontrun.explore(lambda: [1], sell, lambda s: s == [0], count=2)
+                if result.num_explored > 1:
+                    result.save("tickets.json")
+                result.assert_holds()
+
+            if __name__ == "__main__":
+                asyncio.run(test_tickets())
+            """
+        )
+    )
+
+    def run(*command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+
+    assert "AssertionError" in run("test_tickets.py").stderr
+    replayed = run("-m", "frontrun", "replay", "tickets.json")
+    assert "after 1 interleavings" in replayed.stdout
+    assert replayed.returncode == 1
 
 
 def test_a_task_that_never_ends_is_inconclusive() -> None:

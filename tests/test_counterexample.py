@@ -127,13 +127,15 @@ def test_a_loaded_counterexample_replays_against_the_functions_it_is_given(overd
         loaded.replay(replayed.Account, replayed.WORKERS[:1], replayed.never_overdrawn)
 
 
-@pytest.mark.parametrize("file", sorted(DATA.glob("overdrawn-*.json")), ids=lambda f: f.stem)
+@pytest.mark.parametrize("file", sorted(DATA.glob("*.json")), ids=lambda f: f.stem)
 def test_a_file_made_on_another_cpython_fails_here_too(file):
     assert replay_file(file).property_holds is False
 
 
 def test_files_of_the_oldest_and_the_newest_cpython_are_kept():
-    assert {f.stem for f in DATA.glob("*.json")} >= {"overdrawn-3.11", "overdrawn-3.15"}
+    assert {f.stem for f in DATA.glob("*.json")} >= {
+        f"{name}-{version}" for name in ("overdrawn", "oversold") for version in ("3.11", "3.15")
+    }
 
 
 @pytest.mark.parametrize(
@@ -160,6 +162,37 @@ def test_a_result_can_be_pickled_and_keeps_its_recording(overdrawn, tmp_path):
     copy = pickle.loads(pickle.dumps(overdrawn))
     assert copy == overdrawn
     copy.save(tmp_path / "copy.json")
+
+
+def test_threads_that_workers_start_replay_whoever_starts_his_first():
+    class State:
+        def __init__(self):
+            self.value = 0
+            self.order = []
+
+        def add(self, number):
+            value = self.value
+            self.value = value + number
+
+    def one(state):
+        state.order.append(1)
+        thread = threading.Thread(target=state.add, args=(1,))
+        thread.start()
+        thread.join()
+
+    def ten(state):
+        state.order.append(10)
+        thread = threading.Thread(target=state.add, args=(10,))
+        thread.start()
+        thread.join()
+
+    # The first execution starts that of `one` first.
+    result = frontrun.explore(
+        State, [one, ten], lambda s: s.value == 11 or s.order[0] == 1, reproduce_on_failure=3
+    )
+    assert result.property_holds is False
+    assert result.reproduction_successes == 3
+    assert result.replay().property_holds is False
 
 
 def test_timeouts_that_fire_in_between_replay():

@@ -9,15 +9,18 @@ from asyncio import events, tasks
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from frontrun import _exploration
 from frontrun._event_loop import EventLoop
 from frontrun._explain import NativeEvent, is_user_file
-from frontrun._exploration import Options, check_callables, run
+from frontrun._exploration import Options, check_callables, follow, run
 from frontrun._host import Program
 from frontrun.common import InterleavingResult
+
+if TYPE_CHECKING:
+    from frontrun._replay import Recording
 
 # Modules that order tasks: what they read and write tells which steps can be exchanged.
 TRACED = (
@@ -42,25 +45,46 @@ def explore_tasks(
 ) -> Coroutine[Any, Any, InterleavingResult]:
     """A coroutine that explores; the arguments are checked before it is awaited."""
     check_callables(setup=setup, invariant=invariant)
-    packages = [*options.trace_packages, *TRACED]
-    explorer = _Explorer(setup, workers, invariant)
 
     async def explore() -> InterleavingResult:
-        explorer.context = contextvars.copy_context()
-        with _no_running_loop():
-            try:
-                return run(
-                    Program(explorer.set_up, [explorer.play], explorer.judge),
-                    strategy,
-                    replace(options, trace_packages=packages),
-                    shown=Program(setup, workers, invariant),
-                    amend=explorer.amend,
-                    tasks=len(workers),
-                )[0]
-            finally:
-                explorer.dispose()
+        replaying = _exploration.replaying
+        if replaying is not None and replaying.fits(len(workers)):
+            result = replay_tasks(replaying.recording, setup, workers, invariant)
+            replaying.results.append(result)
+            return result
+        with _explorer(setup, workers, invariant) as explorer:
+            return run(
+                explorer.program, strategy, options, **explorer.options(options.trace_packages)
+            )[0]
 
     return explore()
+
+
+def replay_tasks(
+    recording: Recording,
+    setup: Callable[[], object],
+    workers: Sequence[Callable[[Any], object]],
+    invariant: Callable[[Any], object],
+) -> InterleavingResult:
+    """One execution in the recorded order; also where an event loop runs."""
+    check_callables(setup=setup, invariant=invariant)
+    with _explorer(setup, workers, invariant) as explorer:
+        options = explorer.options(recording.options["trace_packages"])
+        return follow(recording, explorer.program, **options)
+
+
+@contextmanager
+def _explorer(
+    setup: Callable[[], object],
+    workers: Sequence[Callable[[Any], object]],
+    invariant: Callable[[Any], object],
+) -> Iterator[_Explorer]:
+    explorer = _Explorer(setup, workers, invariant)
+    with _no_running_loop():
+        try:
+            yield explorer
+        finally:
+            explorer.dispose()
 
 
 @contextmanager
@@ -91,10 +115,24 @@ class _Explorer:
         self.setup = setup
         self.workers = workers
         self.invariant = invariant
-        self.context = contextvars.Context()
+        self.context = contextvars.copy_context()
         self.loop: EventLoop | None = None
         self.labels: dict[int, str] = {}
         self.waiting: list[dict[str, Any]] = []
+
+    @property
+    def program(self) -> Program:
+        """What the native core calls."""
+        return Program(self.set_up, [self.play], self.judge)
+
+    def options(self, trace_packages: Sequence[str]) -> dict[str, Any]:
+        """What the native core has to be told besides."""
+        return {
+            "shown": Program(self.setup, self.workers, self.invariant),
+            "amend": self.amend,
+            "tasks": len(self.workers),
+            "trace_packages": [*trace_packages, *TRACED],
+        }
 
     def set_up(self) -> object:
         self.dispose()

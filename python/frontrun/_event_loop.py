@@ -242,6 +242,7 @@ class EventLoop(asyncio.BaseEventLoop):
             # Made without the program's task factory: no step runs before it is chosen.
             self._awaited = [self._new_task(coro, context=context.copy()) for coro in coroutines]
             self.labels.update((i, f"worker {i}") for i in range(len(self._awaited)))
+            self.labels[len(self._awaited)] = "the clock"
             for task in others:
                 self.numbers[task] = _native.loop_adopt(task)
                 self.labels[self.numbers[task]] = _label(task)

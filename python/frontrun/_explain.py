@@ -87,6 +87,8 @@ class Failure(TypedDict):
     error: BaseException | None
     blocked: Sequence[WaitingWorker]
     worker_names: Sequence[str]
+    blocks: Sequence[tuple[NativeEvent, tuple[str, Sequence[tuple[str, str, int]]]]] | None
+    """Of tasks, what each does between two suspensions, with its label as in `labels`."""
     callers: Sequence[Sequence[CodeType]]
     """Of each event the functions that led to the one it happened in, outermost last."""
     labels: Sequence[tuple[str, Sequence[tuple[str, str, int]]]]

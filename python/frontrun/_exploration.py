@@ -393,8 +393,8 @@ def run(
 ) -> tuple[InterleavingResult, dict[str, Any]]:
     """Explore checked functions; gives also what the core told.
 
-    `shown` is the program that hosts are told of, where that is another one. `amend` adds to
-    a failure what only the caller knows; it cannot be replayed then.
+    `shown` is the program as the user wrote it, where that is another one. `amend` adds to
+    a failure what only the caller knows.
     """
     from frontrun._progress import drawn
 
@@ -408,7 +408,7 @@ def run(
     with drawn(options.progress, options.on_progress) as on_progress:
         watched = replace(options, on_progress=on_progress)
         told, stuck = _run(setup, workers, invariant, strategy, watched, **more)
-    result = _result(told, program, options, stuck, amend)
+    result = _result(told, shown, options, stuck, amend)
     seconds = time.monotonic() - began
     for host in _host.hosts:
         host.after(shown, options, result, seconds)
@@ -428,15 +428,36 @@ def replay(
     Raises:
         ReplayMismatchError: the program does not do what was recorded.
     """
-    threads = _checked_threads(threads, argument)
-    _check_functions(setup=setup, invariant=invariant)
-    if len(threads) != recording.workers:
+    workers = _checked_workers(threads, argument)
+    if len(workers) != recording.workers:
         raise ValueError(
-            f"{argument} must be as many as were recorded, {recording.workers}, not {len(threads)}"
+            f"{argument} must be as many as were recorded, {recording.workers}, not {len(workers)}"
         )
+    if are_async(workers) != recording.tasks:
+        kind = "coroutine functions" if recording.tasks else "ordinary functions"
+        raise TypeError(f"{argument} must be {kind}, as they were when recorded")
+    if recording.tasks:
+        from frontrun._async_exploration import replay_tasks
+
+        return replay_tasks(recording, setup, workers, invariant)
+    _check_functions(setup=setup, invariant=invariant)
+    return follow(recording, _host.Program(setup, workers, invariant))
+
+
+def follow(
+    recording: Recording,
+    program: _host.Program,
+    *,
+    shown: _host.Program | None = None,
+    amend: Callable[[dict[str, Any]], None] | None = None,
+    **more: object,
+) -> InterleavingResult:
+    """One execution in the recorded order; the arguments are those of `run`."""
     options = DporOptions(**recording.options, reproduce_on_failure=0)
-    told, stuck = _run(setup, threads, invariant, "follow", options, **recording.script())
-    result = _result(told, _host.Program(setup, threads, invariant), options, stuck)
+    setup, workers, invariant = program
+    steps = recording.script()
+    told, stuck = _run(setup, workers, invariant, "follow", options, **steps, **more)
+    result = _result(told, shown or program, options, stuck, amend)
     if told.get("difference") is not None and result.inconclusive_reason is None:
         raise recording.mismatch(*told["difference"])
     return result
@@ -628,9 +649,8 @@ def _result(
             failure["worker_names"] = [f"worker {index}" for index in range(len(program.workers))]
         else:
             amend(failure)
-        _tell_failure(result, failure, told, options, of_threads=amend is None)
-        if amend is None:
-            _record(result, failure, program, options)
+        _tell_failure(result, failure, told, options)
+        _record(result, failure, program, options)
     return result
 
 
@@ -676,13 +696,12 @@ def _tell_failure(
     failure: dict[str, Any],
     told: dict[str, Any],
     options: Options,
-    *,
-    of_threads: bool = True,
 ) -> None:
     # Explaining takes modules that an exploration without a failure can do without.
     from frontrun._explain import Failure, deadlock, explain, races, tell_reach
 
     typed = cast(Failure, failure)
+    of_threads = typed["blocks"] is None
     result.counterexample = failure["schedule"]
     result.failures = [] if options.stop_on_first else told["failures"]
     if options.reproduce_on_failure:
@@ -697,8 +716,7 @@ def _tell_failure(
         reproduction_attempts=result.reproduction_attempts,
         reproduction_successes=result.reproduction_successes,
     )
-    if of_threads:
-        result.explanation += HOW_TO_GO_ON
+    result.explanation += HOW_TO_GO_ON
     result.races = races(typed)
     result.deadlock = deadlock(typed)
     if failure["exception"] is not None:

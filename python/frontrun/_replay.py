@@ -8,6 +8,7 @@ every interpreter, so they are told and not compared.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 import os
@@ -49,9 +50,11 @@ class Step:
     line: int
     kind: str
     """What is done: ``"read"``, ``"write"``, ``"update"`` (a write under a condition, such as
-    ``setdefault``), ``"acquire"``, ``"release"``, ``"start"``, ``"join"``."""
+    ``setdefault``), ``"acquire"``, ``"release"``, ``"start"``, ``"join"``; ``"block"``: a task
+    goes on to its next suspension and does nothing that matters."""
     location: str
-    """To what, such as ``"Counter.value"``, ``"dict['key']"``, ``"lock"``, ``"worker 2"``."""
+    """To what, such as ``"Counter.value"``, ``"dict['key']"``, ``"lock"``, ``"worker 2"``; empty
+    for a ``"block"``."""
     also: list[list[str]] = field(default_factory=list)
     """Further (kind, location) of the same event."""
 
@@ -97,6 +100,9 @@ class Recording:
     invariant: str | None
     options: dict[str, Any]
     """Those options of the exploration that an execution depends on."""
+    tasks: bool = False
+    """Are the workers tasks of an event loop, of which each step is all they do between two
+    suspensions?"""
 
     @classmethod
     def of(
@@ -119,6 +125,7 @@ class Recording:
             threads=[_reference(worker) for worker in workers],
             invariant=_reference(invariant),
             options={name: getattr(options, name) for name in SHAPING},
+            tasks=failure["blocks"] is not None,
         )
 
     def write(self, path: str | os.PathLike[str]) -> None:
@@ -133,7 +140,7 @@ class Recording:
     def script(self) -> dict[str, Any]:
         """The steps as the native core takes them."""
         steps = [(s.worker, s.function, tuple(map(tuple, s.accesses))) for s in self.steps]
-        names = {location for s in self.steps for _, location in s.accesses}
+        names = {location for s in self.steps for _, location in s.accesses if location}
         return {"steps": steps, "names": sorted(names)}
 
     def functions(self) -> tuple[Function, list[Function], Function] | None:
@@ -205,7 +212,9 @@ def _steps(failure: Failure) -> list[Step]:
 
     touched: defaultdict[Hashable, set[int]] = defaultdict(set)
     changed: dict[Hashable, str] = {}
-    for (worker, *_), (_, accesses) in zip(failure["events"], failure["labels"], strict=True):
+    of_tasks = failure["blocks"] is not None
+    told = failure["blocks"] or list(zip(failure["events"], failure["labels"], strict=True))
+    for (worker, *_), (_, accesses) in told:
         for kind, name, number in accesses:
             of_worker = kind in ("start", "join")
             where = (of_worker, number)
@@ -216,11 +225,14 @@ def _steps(failure: Failure) -> list[Step]:
         touched[False, blocked["loc"]].add(blocked["worker"])
     shared = {name for where, name in changed.items() if len(touched[where]) > 1}
     steps = []
-    for event, (function, accesses) in zip(failure["events"], failure["labels"], strict=True):
-        worker, code, offset, _, told = event
+    for event, (function, accesses) in told:
+        worker, code, offset, _, done = event
         matter = [[kind, name] for kind, name, _ in accesses if name in shared]
+        if not matter and of_tasks:
+            # It may order what asyncio does.
+            matter, function = [["block", ""]], ""
         # Time runs by itself.
-        if matter and not any(kind == "advance" for kind, *_ in told):
+        if matter and not any(kind == "advance" for kind, *_ in done):
             filename, line = place_of(code, offset)
             (kind, location), *also = matter
             steps.append(Step(worker, _short(filename), function, line, kind, location, also))
@@ -270,6 +282,9 @@ def _find_test() -> Test | None:
         frame = frame.f_back
     while frame is not None:
         code, module = frame.f_code, frame.f_globals.get("__name__")
+        if module is not None and module.partition(".")[0] in sys.stdlib_module_names:
+            frame = frame.f_back  # an event loop, in which the user's code runs
+            continue
         if code.co_name == "<module>":
             return Test(_short(code.co_filename), module, None, _case())
         found: Any = sys.modules.get(module or "")
@@ -348,7 +363,7 @@ def replay_file(path: str | os.PathLike[str]) -> InterleavingResult:
         raise ValueError(f"{os.fspath(path)} does not tell what to run: {advice}")
     with replaying(path) as replays:
         try:
-            if test.function is None:
+            if test.function is None or test.module == "__main__":
                 import runpy
 
                 runpy.run_path(test.file, run_name="__main__")
@@ -356,7 +371,9 @@ def replay_file(path: str | os.PathLike[str]) -> InterleavingResult:
                 function = _import(f"{test.module}:{test.function}")
                 if "." in test.function or inspect.signature(function).parameters:
                     raise ValueError(f"{test.module}:{test.function} takes arguments: {advice}")
-                function()
+                running = function()
+                if inspect.iscoroutine(running):
+                    asyncio.run(running)
         except (AssertionError, SystemExit):
             # The test says what we asked it to find out.
             if not replays.results:

@@ -292,9 +292,9 @@ class InterleavingResult:
     def _recorded(self) -> Recording:
         if self._recording is None and self.counterexample is not None:
             raise ValueError(
-                "this counterexample is a schedule and no recording: "
-                "run_with_schedule of the module that found it runs it again "
-                "(for async workers of frontrun.explore, nothing does)"
+                "this counterexample is a schedule and no recording: one of await points is run "
+                "again by frontrun.async_bytecode.run_with_schedule, and one of markers by "
+                "frontrun.trace_markers.frontrun with the steps that the explanation lists"
             )
         if self._recording is None:
             raise ValueError("there is no counterexample: the exploration found no failure")

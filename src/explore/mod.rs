@@ -3,6 +3,7 @@
 
 mod cost;
 mod estimate;
+mod family;
 mod minimise;
 mod uninterrupted;
 
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 pub use cost::Cost;
 pub use estimate::{Estimate, Estimator, Sizes};
+pub use family::{Family, Made};
 pub use minimise::{Budget, Minimised, minimise};
 pub use uninterrupted::has_uninterrupted_order;
 

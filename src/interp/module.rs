@@ -349,8 +349,16 @@ fn tell_failure(failure: Failure) -> Value {
     let labels = failure.events.iter().map(|told| tell_label(&told.label)).collect();
     let callers = |told: &Told| Value::List(told.callers.iter().map(|&id| code_of(id)).collect());
     let callers = failure.events.iter().map(callers).collect();
+    let told_block = |told: Told| {
+        let label = tell_label(&told.label);
+        Value::Tuple(vec![tell_event(told), label])
+    };
+    let blocks = Value::maybe(failure.blocks, |blocks| {
+        Value::List(blocks.into_iter().map(told_block).collect())
+    });
     Value::Dict(vec![
         ("kind", kind.into()),
+        ("blocks", blocks),
         ("labels", Value::List(labels)),
         ("callers", Value::List(callers)),
         ("execution", Value::Int(failure.execution as i64)),

@@ -11,12 +11,27 @@ use crate::trace::{Access, Kind, Loc, Worker};
 pub struct Detail {
     /// Whose block.
     pub worker: Worker,
+    /// Which one of all, from 0.
+    pub block: usize,
     /// Where.
     pub site: Site,
     /// What.
     pub accesses: Accesses,
     /// Where the values of its accesses start among those of the execution.
     pub values: usize,
+}
+
+impl Detail {
+    /// Is it a step of the user's own code, rather than one of a library, which the user's
+    /// line only called?
+    pub fn is_own(&self) -> bool {
+        is_own(self.site)
+    }
+}
+
+/// Is this place in the user's own code?
+pub fn is_own(site: Site) -> bool {
+    !site.what.contains('.')
 }
 
 /// The blocks of one execution.
@@ -58,6 +73,7 @@ impl Blocks {
     pub fn detail(
         &mut self,
         worker: Worker,
+        block: usize,
         accesses: &[Access],
         site: Site,
         values: Option<usize>,
@@ -68,7 +84,7 @@ impl Blocks {
         self.site.get_or_insert(site);
         if let Some(values) = values {
             let accesses = SmallVec::from_slice(accesses);
-            self.details.push(Detail { worker, site, accesses, values });
+            self.details.push(Detail { worker, block, site, accesses, values });
         }
     }
 

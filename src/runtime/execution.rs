@@ -4,7 +4,7 @@
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use super::blocks::Blocks;
+use super::blocks::{Blocks, is_own};
 use super::label::Label;
 use super::locations::Locations;
 use super::locks::LockKind;
@@ -549,13 +549,24 @@ impl Execution {
         let values = self.values.as_ref().map(Vec::len);
         let locations = &self.locations;
         // A coroutine belongs to the task that awaits it.
-        let is_own = |loc| locations.place(loc).is_some_and(|p| is_coroutine(p.object.borrow()));
+        let is_its = |loc| locations.place(loc).is_some_and(|p| is_coroutine(p.object.borrow()));
         if let Some(blocks) = &mut self.blocks {
-            let shared = accesses.iter().filter(|access| !is_own(access.loc));
+            let shared = accesses.iter().filter(|access| !is_its(access.loc));
             shared.for_each(|access| blocks.touch(access.loc, access.kind));
-            blocks.detail(current, accesses, site, values);
+            blocks.detail(current, self.trace.len(), accesses, site, values);
+        }
+        if let Some(mut script) = self.script.take() {
+            if is_own(site) {
+                script.note(Label::of(self, accesses, site));
+            }
+            self.script = Some(script);
         }
         Turn::Go
+    }
+
+    /// Is it of interest what the blocks consist of?
+    pub fn tells_blocks(&self) -> bool {
+        self.blocks.is_some() && (self.values.is_some() || self.script.is_some())
     }
 
     /// The block of the running task is over: an event like any other.
@@ -566,6 +577,9 @@ impl Execution {
         }
         self.trace.push(current, site.fingerprint(), accesses);
         self.sites.push(site);
+        if let Some(script) = &mut self.script {
+            script.end_block(current);
+        }
         if self.trace.len() >= self.max_events && self.cut.is_none() {
             self.cut = Some(Cut::Branches);
         }
@@ -869,7 +883,11 @@ impl Execution {
             return self.run(worker, 0);
         }
         if let Some(mut script) = self.script.take() {
-            let lead = script.lead(&self.workers, self.current, |worker| self.is_enabled(worker));
+            let is_enabled = |worker| self.is_enabled(worker);
+            let lead = match &self.blocks {
+                Some(_) => script.lead_block(&self.workers, is_enabled),
+                None => script.lead(&self.workers, self.current, is_enabled),
+            };
             self.script = Some(script);
             return match lead {
                 Lead::Run(worker) => self.run(worker, 1),

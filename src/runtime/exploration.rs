@@ -32,7 +32,7 @@ use crate::interp::trace_function::ThreadHooks;
 use crate::interp::tracer::Detail;
 use crate::interp::{primitives, threads as known_threads, tracer};
 use crate::strategy::{Plan, Replay, Segment, Strategy};
-use crate::trace::{Access, Kind, Loc, Trace, Worker};
+use crate::trace::{Access, Event, Kind, Loc, Trace, Worker};
 
 /// What is explored, and within which limits.
 pub struct Job {
@@ -186,8 +186,10 @@ pub struct Failure {
     pub execution: u64,
     /// The worker of each event.
     pub schedule: Vec<Worker>,
-    /// The events.
+    /// The events; of blocks the steps in them.
     pub events: Vec<Told>,
+    /// The blocks, where there are any: what the user's own code does in each.
+    pub blocks: Option<Vec<Told>>,
 }
 
 /// What an exploration found.
@@ -425,6 +427,7 @@ impl<'a> Explorer<'a> {
                 let kept = (self.outcome.events, self.outcome.diverged.take());
                 if !matches!(search, Search::Follow(_)) {
                     self.minimise(&mut failure);
+                    self.renumber(&mut failure);
                 }
                 self.reproduce(&mut failure);
                 if !matches!(search, Search::Follow(_)) && self.job.tasks.is_none() {
@@ -467,8 +470,9 @@ impl<'a> Explorer<'a> {
                 outcome.failures.push((outcome.executions, schedule.clone()));
                 if outcome.failure.is_none() {
                     let execution = outcome.executions;
-                    let events = told(false);
-                    outcome.failure = Some(Failure { violation, execution, schedule, events });
+                    let (events, blocks) = (told(false), told_blocks());
+                    outcome.failure =
+                        Some(Failure { violation, execution, schedule, events, blocks });
                 }
                 exploration::Verdict::Fail
             }
@@ -853,6 +857,28 @@ impl<'a> Explorer<'a> {
         self.outcome.minimising = found.executions;
     }
 
+    /// Numbers threads and tasks that workers make as an execution on its own does, so
+    /// that the schedule means the same to it.
+    fn renumber(&mut self, failure: &mut Failure) {
+        let made = self.worker_count() + if self.job.tasks.is_some() { 2 } else { 0 };
+        if failure.schedule.iter().all(|&worker| usize::from(worker) < made) {
+            return;
+        }
+        let schedule = exploration::segments(failure.schedule.iter().copied());
+        let mut replay = Replay::new(schedule.clone());
+        let verdict = self.execute(&Plan::of(schedule), &mut replay);
+        if matches!(verdict, Verdict::Fails(again) if again.is_like(&failure.violation)) {
+            let schedule = &mut failure.schedule;
+            if let Some(renumbered) = threads::renumber() {
+                schedule.iter_mut().for_each(|worker| *worker = renumbered(*worker));
+            }
+            if let Some(renumbered) = tasks::renumber() {
+                schedule.iter_mut().for_each(|worker| *worker = renumbered(*worker));
+            }
+        }
+        self.clean_up();
+    }
+
     /// Is there a failure alike in which workers switch only where threads do?
     fn find_with_gil(&mut self, failure: &Failure) -> Option<bool> {
         if self.job.with_gil {
@@ -906,7 +932,7 @@ impl<'a> Explorer<'a> {
             let same = match verdict {
                 Verdict::Fails(violation) if violation.is_like(&failure.violation) => {
                     if attempt == 0 {
-                        failure.events = told(false);
+                        (failure.events, failure.blocks) = (told(false), told_blocks());
                         failure.violation = violation;
                     }
                     true
@@ -1141,6 +1167,26 @@ fn told(whole: bool) -> Vec<Told> {
             }
         }
         all
+    })
+}
+
+/// The blocks of the last execution, if it had any.
+fn told_blocks() -> Option<Vec<Told>> {
+    session::with(|execution| {
+        let mut details = execution.blocks.as_ref()?.details.iter().peekable();
+        let tell = |(block, event): (usize, &Event)| {
+            let (mut site, mut label) = (execution.sites[block], Label::default());
+            while let Some(detail) = details.next_if(|detail| detail.block == block) {
+                if detail.is_own() {
+                    if label.accesses.is_empty() {
+                        site = detail.site;
+                    }
+                    label.join(Label::of(execution, &detail.accesses, detail.site));
+                }
+            }
+            Told { worker: event.worker, site, accesses: vec![], label, callers: vec![] }
+        };
+        Some(execution.trace.events().iter().enumerate().map(tell).collect())
     })
 }
 

@@ -69,6 +69,19 @@ impl Label {
         Label { function: function(site), accesses: accesses.iter().filter_map(deed).collect() }
     }
 
+    /// Adds what another event does that this one does not.
+    pub fn join(&mut self, other: Label) {
+        if self.accesses.is_empty() {
+            self.function = other.function;
+        }
+        for deed in other.accesses {
+            let known = |d: &Deed| d.kind == deed.kind && d.name == deed.name && d.loc == deed.loc;
+            if !self.accesses.iter().any(known) {
+                self.accesses.push(deed);
+            }
+        }
+    }
+
     /// The event as far as these locations are concerned, if it is.
     pub fn about(&self, concerned: impl Fn(&str) -> bool) -> Option<String> {
         let accesses = self.accesses.iter().filter(|deed| concerned(&deed.name));

@@ -10,10 +10,13 @@ use crate::trace::Worker;
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub struct Script {
-    steps: Vec<(Worker, String)>,
+    /// What each step does, if that matters. Of events only those that do are here.
+    steps: Vec<(Worker, Option<String>)>,
     names: FxHashSet<String>,
     at: usize,
     difference: Option<Difference>,
+    /// What the block that runs has done so far.
+    block: Label,
 }
 
 /// Where an execution could not be led on.
@@ -40,10 +43,9 @@ impl Script {
     /// Of the steps of an execution, which are those on the locations with the
     /// given names.
     pub fn new(steps: Vec<(Worker, Label)>, names: FxHashSet<String>) -> Self {
-        let told = steps.into_iter().filter_map(|(worker, label)| {
-            Some((worker, label.about(|name| names.contains(name))?))
-        });
-        Script { steps: told.collect(), names, ..Script::default() }
+        let told =
+            |(worker, label): (Worker, Label)| (worker, label.about(|name| names.contains(name)));
+        Script { steps: steps.into_iter().map(told).collect(), names, ..Script::default() }
     }
 
     /// Which steps are left to the program, because they do not matter?
@@ -72,7 +74,7 @@ impl Script {
         if slot.is_some() && is_enabled(worker) {
             return match slot.and_then(|slot| self.matters(slot)) {
                 None => Lead::Run(worker),
-                Some(found) if found == *expected => {
+                Some(found) if Some(&found) == expected.as_ref() => {
                     self.at += 1;
                     Lead::Run(worker)
                 }
@@ -94,6 +96,53 @@ impl Script {
         }
     }
 
+    /// The same for blocks: what one does is known when it is over.
+    pub fn lead_block(&mut self, workers: &[Slot], is_enabled: impl Fn(Worker) -> bool) -> Lead {
+        if self.difference.is_some() {
+            return Lead::Lost;
+        }
+        let able = |worker: &Worker| usize::from(*worker) < workers.len() && is_enabled(*worker);
+        while self.steps.get(self.at).is_some_and(|(w, step)| step.is_none() && !able(w)) {
+            self.at += 1;
+        }
+        let rest = self.steps[self.at..].iter().map(|(worker, _)| *worker);
+        let next = rest.chain(0..workers.len() as Worker).find(able);
+        next.map_or(Lead::Nobody, Lead::Run)
+    }
+
+    /// A step of the block that runs.
+    pub fn note(&mut self, step: Label) {
+        self.block.join(step);
+    }
+
+    /// The block of this worker is over.
+    pub fn end_block(&mut self, worker: Worker) {
+        let did = std::mem::take(&mut self.block).about(|name| self.names.contains(name));
+        let Some(did) = did else {
+            if self.steps.get(self.at) == Some(&(worker, None)) {
+                self.at += 1;
+            }
+            return;
+        };
+        // Blocks that do not matter may have gone.
+        let mut rest = self.steps.iter().enumerate().skip(self.at);
+        let expected = rest.find_map(|(at, (w, step))| Some((at, *w, step.as_ref()?)));
+        match expected {
+            Some((at, w, step)) if w == worker && *step == did => self.at = at + 1,
+            Some((at, w, _)) => {
+                self.at = at;
+                self.lose(match w == worker {
+                    true => did,
+                    false => format!("has to wait, and worker {worker} comes first: {did}"),
+                });
+            }
+            None => {
+                self.at = self.steps.len();
+                self.lose(format!("worker {worker}: {did}"));
+            }
+        }
+    }
+
     fn lose(&mut self, found: String) -> Lead {
         self.difference.get_or_insert(Difference { index: self.at, found });
         Lead::Lost
@@ -101,7 +150,11 @@ impl Script {
 
     /// Where the execution, which is over, left the script.
     pub fn difference(&self) -> Option<Difference> {
-        let early = || Difference { index: self.at, found: "has ended, or waits for ever".into() };
-        self.difference.clone().or_else(|| (self.at < self.steps.len()).then(early))
+        let missing = self.steps.iter().skip(self.at).position(|(_, step)| step.is_some());
+        let early = |ahead| Difference {
+            index: self.at + ahead,
+            found: "has ended, or waits for ever".into(),
+        };
+        self.difference.clone().or_else(|| missing.map(early))
     }
 }

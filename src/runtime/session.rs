@@ -197,7 +197,7 @@ pub fn instruction<'a>(
                 None
             } else {
                 let mut site = site();
-                if execution.blocks.is_some() && execution.values.is_some() {
+                if execution.tells_blocks() {
                     site = outer(site);
                 }
                 let turn = execution.before_instruction(site);
@@ -364,7 +364,7 @@ pub fn step(
 ) -> Result<bool> {
     let Some(worker) = running() else { return Ok(false) };
     let mut site = caller(what);
-    if with(|execution| execution.blocks.is_some() && execution.values.is_some()) {
+    if with(|execution| execution.tells_blocks()) {
         site = outer(site);
     }
     loop {
@@ -615,7 +615,11 @@ fn name_of_ever(code: Code<'_>) -> &'static str {
     thread_local! {
         static NAMES: RefCell<rustc_hash::FxHashSet<&'static str>> = RefCell::default();
     }
-    let name = code.qualified_name();
+    let mut name = code.qualified_name();
+    if !name.contains('.') {
+        // A dot tells a function of a library from an instruction.
+        name = format!("{}.{name}", module_name(&code.filename()));
+    }
     NAMES.with_borrow_mut(|names| match names.get(name.as_str()) {
         Some(known) => *known,
         None => {
@@ -624,6 +628,11 @@ fn name_of_ever(code: Code<'_>) -> &'static str {
             name
         }
     })
+}
+
+fn module_name(filename: &str) -> &str {
+    let file = filename.rsplit('/').next().unwrap_or(filename);
+    file.strip_suffix(".py").unwrap_or(file)
 }
 
 /// Called at each turn and every so many events: has the caller asked to stop?

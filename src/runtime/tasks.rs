@@ -10,6 +10,7 @@ use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use super::execution::{Cut, Status};
 use super::session;
+use crate::explore::{Family, Made};
 use crate::interp::code::list_items;
 use crate::interp::error::Result;
 use crate::interp::futures;
@@ -63,13 +64,10 @@ struct Running {
 /// The tasks and callbacks of an exploration.
 #[derive(Default)]
 pub struct Tasks {
-    /// The index of the n-th task, or timer, of a worker, for all executions.
-    numbers: FxHashMap<(Worker, bool, u32), Worker>,
-    /// How many of them there are in this execution.
-    counts: FxHashMap<(Worker, bool), u32>,
+    /// Who makes which tasks and timers.
+    family: Family,
     /// How many workers the exploration has of its own.
     own: Worker,
-    next: Worker,
     /// The tasks of this execution, by address.
     tasks: FxHashMap<usize, (Worker, Owned)>,
     ready: Vec<Ready>,
@@ -90,7 +88,13 @@ fn with<T>(work: impl FnOnce(&mut Tasks) -> T) -> T {
 /// A new exploration with so many workers of its own.
 pub fn begin_exploration(workers: usize) {
     let own = workers as Worker;
-    drop(with(|tasks| std::mem::replace(tasks, Tasks { own, next: own + 2, ..Tasks::default() })));
+    let family = Family::new(own + 2);
+    drop(with(|tasks| std::mem::replace(tasks, Tasks { own, family, ..Tasks::default() })));
+}
+
+/// See [`Family::renumber`].
+pub fn renumber() -> Option<impl Fn(Worker) -> Worker> {
+    with(|tasks| tasks.family.renumber())
 }
 
 impl Tasks {
@@ -104,14 +108,6 @@ impl Tasks {
         self.own + 1
     }
 
-    fn number(&mut self, key: (Worker, bool, u32)) -> Worker {
-        let next = &mut self.next;
-        *self.numbers.entry(key).or_insert_with(|| {
-            *next += 1;
-            *next - 1
-        })
-    }
-
     /// The worker of a task. New ones are children of the worker that makes them;
     /// before the first block come the exploration's own, then those that setup left.
     fn adopt(&mut self, task: Obj<'_>, parent: Option<Worker>) -> Worker {
@@ -123,18 +119,12 @@ impl Tasks {
             None if own < self.own => own,
             _ => {
                 let parent = parent.unwrap_or(self.clock());
-                let nth = self.count(parent, false);
-                self.number((parent, false, nth))
+                let nth = self.family.count(parent, Made::Worker);
+                self.family.index(parent, Made::Worker, nth)
             }
         };
         self.tasks.insert(task.address(), (worker, task.own()));
         worker
-    }
-
-    fn count(&mut self, parent: Worker, timer: bool) -> u32 {
-        let count = self.counts.entry((parent, timer)).or_default();
-        *count += 1;
-        *count - 1
     }
 
     /// Is nobody before this callback, that has to be?
@@ -152,7 +142,7 @@ impl Tasks {
 #[must_use]
 pub fn begin_execution() -> Vec<Owned> {
     with(|tasks| {
-        tasks.counts.clear();
+        tasks.family.begin_execution();
         tasks.waits.clear();
         tasks.handles.clear();
         tasks.queue = None;
@@ -169,7 +159,7 @@ pub fn timer() -> (Worker, u32) {
     with(|tasks| {
         let current = session::running().filter(|_| tasks.running.is_some());
         let worker = current.unwrap_or(tasks.clock());
-        (worker, tasks.count(worker, true))
+        (worker, tasks.family.count(worker, Made::Timer))
     })
 }
 
@@ -186,7 +176,7 @@ pub fn make_ready(handle: Obj<'_>, owner: Owner<'_>, queue: Obj<'_>) -> Worker {
             let in_block = tasks.running.is_some();
             let worker = match owner {
                 Owner::Queue => tasks.queue(),
-                Owner::Timer(parent, n) => tasks.number((parent, true, n)),
+                Owner::Timer(parent, n) => tasks.family.index(parent, Made::Timer, n),
                 Owner::Task(task) => tasks.adopt(task, in_block.then_some(current)),
             };
             if execution.workers.len() <= worker as usize {

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use super::execution::{Accesses, Status};
 use super::session;
 use super::time::Wait;
+use crate::explore::{Family, Made};
 use crate::interp::error::{self, Result};
 use crate::interp::object::{Obj, Owned};
 use crate::observe::location::Field;
@@ -29,13 +30,9 @@ pub struct Task {
 /// The threads that workers have started.
 #[derive(Default)]
 pub struct Children {
-    /// The index of the n-th thread that a worker starts, for all executions.
-    numbers: FxHashMap<(Worker, u32), Worker>,
-    next: Worker,
+    family: Family,
     /// How many workers the exploration has of its own.
     own: Worker,
-    /// How many threads each worker has started in this execution.
-    started: FxHashMap<Worker, u32>,
     tasks: FxHashMap<Worker, Task>,
     /// What threads are joined through, kept alive: an address must not be reused.
     handles: FxHashMap<usize, (Worker, Owned)>,
@@ -48,7 +45,12 @@ fn with<T>(work: impl FnOnce(&mut Children) -> T) -> T {
 /// A new exploration with so many workers of its own.
 pub fn begin_exploration(workers: usize) {
     let own = workers as Worker;
-    with(|children| *children = Children { next: own, own, ..Children::default() });
+    with(|children| *children = Children { family: Family::new(own), own, ..Children::default() });
+}
+
+/// See [`Family::renumber`].
+pub fn renumber() -> Option<impl Fn(Worker) -> Worker> {
+    with(|children| children.family.renumber())
 }
 
 /// A new execution. What the last one has left is handed out, to be dropped
@@ -56,7 +58,7 @@ pub fn begin_exploration(workers: usize) {
 #[must_use]
 pub fn begin_execution() -> (Vec<Task>, Vec<Owned>) {
     with(|children| {
-        children.started.clear();
+        children.family.begin_execution();
         let handles = children.handles.drain().map(|(_, (_, handle))| handle).collect();
         (children.tasks.drain().map(|(_, task)| task).collect(), handles)
     })
@@ -74,14 +76,8 @@ pub fn start(task: Task) -> Result<Worker> {
         ));
     }
     let child = with(|children| {
-        let nth = children.started.entry(parent).or_default();
-        let key = (parent, *nth);
-        *nth += 1;
-        let next = &mut children.next;
-        *children.numbers.entry(key).or_insert_with(|| {
-            *next += 1;
-            *next - 1
-        })
+        let nth = children.family.count(parent, Made::Worker);
+        children.family.index(parent, Made::Worker, nth)
     });
     let loc = child.into();
     session::step("thread.start", |_| SmallVec::from_slice(&[Access { loc, kind: Kind::Start }]))?;
