@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import re
 import socket
 import subprocess
 import sys
@@ -397,6 +398,39 @@ def test_exploring_tells_an_exception_of_a_task():
     assert "KeyError" in result.explanation
     with pytest.raises(AssertionError, match="KeyError"):
         result.assert_holds()
+
+
+def test_exploring_tells_a_task_that_ends_cancelled():
+    async def gives_up(counter):
+        await await_point()
+        raise asyncio.CancelledError
+
+    result = explore(Counter, [gives_up], lambda counter: True)
+    assert result.property_holds is False
+    assert isinstance(result.exception, asyncio.CancelledError)
+
+
+def test_an_exploration_can_be_cancelled():
+    async def sleeps(counter):
+        await asyncio.sleep(60)
+
+    async def main():
+        exploration = explore_interleavings(Counter, [sleeps], lambda c: True)
+        async with asyncio.timeout(0.05):
+            await exploration
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(main())
+
+
+def test_a_deadlock_tells_what_each_task_waits_in():
+    async def waits(event):
+        await event.wait()
+
+    result = explore(asyncio.Event, [waits], lambda event: True)
+    assert re.search(
+        r"task 0 waits in Event\.wait\(\) at .*test_async_bytecode\.py:\d+", result.explanation
+    )
 
 
 def test_exploring_tells_a_deadlock():

@@ -955,6 +955,19 @@ def test_real_input_and_output_is_refused_clearly() -> None:
     assert "create_connection does real I/O" in str(result.exception)
 
 
+def test_a_lock_from_outside_of_setup_is_told_to_belong_there() -> None:
+    lock = asyncio.Lock()
+
+    async def worker(state: State) -> None:
+        async with lock:
+            await asyncio.sleep(0)
+
+    result = explore(State, worker, count=2)
+    assert isinstance(result.exception, RuntimeError)
+    words = " ".join((result.explanation or "").split())
+    assert "make the locks, events and queues of asyncio in setup" in words
+
+
 def test_threads_are_refused_clearly() -> None:
     import threading
 

@@ -113,7 +113,9 @@ def test_a_pause_that_takes_too_long_is_given_up():
     async def sleep():
         await asyncio.sleep(60)
 
-    with pytest.raises(TimeoutError, match="task 0 is paused at 'x'; task 1 is not paused"):
+    with pytest.raises(
+        TimeoutError, match=r"task 0 is paused at 'x'; task 1 waits in sleep\(\) at"
+    ):
         run(loop, [logging(loop, [], "x")(0), sleep])
 
 
@@ -132,7 +134,9 @@ def test_a_timeout_limits_everything():
     async def sleep():
         await asyncio.sleep(60)
 
-    with pytest.raises(TimeoutError, match=r"did not end within 0.1 s. task 0 is not paused"):
+    with pytest.raises(
+        TimeoutError, match=r"did not end within 0.1 s. task 0 waits in sleep\(\) at"
+    ):
         run(loop, [sleep], timeout=0.1)
     assert loop.had_error
 

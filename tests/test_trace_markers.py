@@ -103,6 +103,22 @@ def test_an_executor_can_be_reset_and_used_again():
         assert not executor.coordinator.completed
 
 
+def test_waiting_again_says_the_same():
+    executor = TraceExecutor(Schedule([Step("a", "read"), Step("a", "write")]))
+    executor.run("a", Counter().increment)
+    executor.wait()
+    executor.wait(timeout=1)
+
+    def fails():
+        raise LookupError
+
+    executor = TraceExecutor(Schedule([]))
+    executor.run("a", fails)
+    for _ in range(2):
+        with pytest.raises(LookupError):
+            executor.wait()
+
+
 def test_a_second_run_without_reset_is_an_error():
     executor = TraceExecutor(LOST)
     counter = Counter()

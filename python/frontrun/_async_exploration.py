@@ -169,8 +169,12 @@ class _Explorer:
 
     def amend(self, failure: dict[str, Any]) -> None:
         failure["worker_names"] = _names(self.labels)
-        events = [_locked(event) for event in failure["events"]]
-        own = [event for event in events if not _in_library(event)]
+        # A step of a library is told at the user's line that called it.
+        told = [
+            (_locked(event), [] if _in_library(event) else callers)
+            for event, callers in zip(failure["events"], failure["callers"], strict=True)
+        ]
+        own = [event for event, _ in told if not _in_library(event)]
         if failure["kind"] == "deadlock" and failure["blocked"]:
             known = {blocked["worker"] for blocked in failure["blocked"]}
             failure["blocked"] += [w for w in self.waiting if w["worker"] not in known]
@@ -178,8 +182,11 @@ class _Explorer:
             failure["blocked"] = _with_locks(self.waiting, failure["events"], own)
             # Of what libraries do, what concerns the objects that are waited for.
             types = {wait["type_name"] for wait in self.waiting}
-            events = [e for e in events if any(a[2] in types for a in e[4])]
-        failure["events"] = own if _tells_something(own) else events
+            told = [(e, callers) for e, callers in told if any(a[2] in types for a in e[4])]
+        if _tells_something(own):
+            told = [(event, callers) for event, callers in told if not _in_library(event)]
+        failure["events"] = [event for event, _ in told]
+        failure["callers"] = [callers for _, callers in told]
 
     def dispose(self) -> None:
         if self.loop is not None:
@@ -270,7 +277,7 @@ def _with_locks(
 
 def _waiting(loop: EventLoop, task: asyncio.Task[Any], goal: str | None = None) -> dict[str, Any]:
     """What a task waits for, for good, and where."""
-    frames = [frame for frame in _frames(task) if frame.f_code is not _body.__code__]
+    frames = [frame for frame in frames_of(task) if frame.f_code is not _body.__code__]
     inner = frames[-1] if frames else None
     users = [frame for frame in frames if is_user_file(frame.f_code.co_filename)]
     place = users[-1] if users else inner
@@ -296,7 +303,7 @@ def _waiting(loop: EventLoop, task: asyncio.Task[Any], goal: str | None = None) 
     }
 
 
-def _frames(task: asyncio.Task[Any]) -> Iterator[FrameType]:
+def frames_of(task: asyncio.Task[Any]) -> Iterator[FrameType]:
     """The frames of a suspended task, outermost first."""
     at: Any = task.get_coro()
     while at is not None:

@@ -711,7 +711,7 @@ def _tell_failure(
     result.reachable = _REACHABLE[told.get("reachable") if of_threads else True]
     result.explanation = explain(
         typed,
-        notes=[tell_reach(result.reachable)] if of_threads else [],
+        notes=[tell_reach(result.reachable)] if of_threads else _advice(failure),
         num_explored=result.num_explored,
         reproduction_attempts=result.reproduction_attempts,
         reproduction_successes=result.reproduction_successes,
@@ -722,6 +722,17 @@ def _tell_failure(
     if failure["exception"] is not None:
         result.exception = failure["exception"][1]
     result._failure = typed
+
+
+def _advice(failure: dict[str, Any]) -> list[str]:
+    """What to do about a failure of tasks that is the test's own."""
+    exception = failure["exception"] and failure["exception"][1]
+    if not isinstance(exception, RuntimeError) or "different event loop" not in str(exception):
+        return []
+    return [
+        "Each execution has an event loop of its own: make the locks, events and queues of asyncio "
+        "in setup, not beforehand."
+    ]
 
 
 def _record(

@@ -344,7 +344,9 @@ async def _execute(
     execution = _Execution(scheduler.taken, "", "invariant", "")
     try:
         await AsyncBytecodeShuffler(scheduler).run(tasks, [(state,)] * len(tasks), timeout=timeout)
-    except Exception as error:
+    except (Exception, asyncio.CancelledError) as error:
+        if isinstance(error, asyncio.CancelledError) and error is not scheduler._error:
+            raise  # it is the exploration that somebody cancels
         if scheduler.timed_out:
             execution.timed_out = error
         elif scheduler.deadlocked:

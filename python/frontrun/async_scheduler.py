@@ -37,6 +37,7 @@ class InterleavedLoop:
         """Did the tasks of `run_all` take too long?"""
         self._error: BaseException | None = None
         self._unfinished: set[Hashable] = set()
+        self._ids: list[Hashable] = []
         self._tasks: list[asyncio.Task[None]] = []
         # Threads that will not wake a task.
         self._uninvolved: set[threading.Thread] = set()
@@ -135,7 +136,7 @@ class InterleavedLoop:
         self._paused.clear()
         daemons = (thread for thread in threading.enumerate() if thread.daemon)
         self._uninvolved = {threading.current_thread(), *daemons}
-        self._unfinished = set(funcs)
+        self._unfinished, self._ids = set(funcs), list(funcs)
         self._tasks = [asyncio.create_task(self._run(key, func)) for key, func in funcs.items()]
         try:
             async with asyncio.timeout(timeout):
@@ -152,7 +153,7 @@ class InterleavedLoop:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            self._tasks = []
+            self._ids, self._tasks = [], []
         if self._error is not None:
             raise self._error
 
@@ -203,9 +204,14 @@ class InterleavedLoop:
             )
 
     def _standing(self) -> str:
+        tasks = dict(zip(self._ids, self._tasks, strict=True))
         return "; ".join(
             f"task {key!r} "
-            + (f"is paused at {self._paused[key][0]!r}" if key in self._paused else "is not paused")
+            + (
+                f"is paused at {self._paused[key][0]!r}"
+                if key in self._paused
+                else _where(tasks.get(key))
+            )
             for key in sorted(self._unfinished, key=repr)
         )
 
@@ -225,6 +231,21 @@ def _waits_for_task(task: asyncio.Task[None]) -> bool:
     while (inner := getattr(coroutine, "cr_await", None)) is not None and hasattr(inner, "cr_code"):
         coroutine = inner
     return coroutine.cr_code.co_filename in _PRIMITIVES
+
+
+def _where(task: asyncio.Task[None] | None) -> str:
+    """Where a task stands that is not paused, in words."""
+    from frontrun._async_exploration import frames_of
+    from frontrun._explain import is_user_file
+    from frontrun._trace_format import show_place
+
+    frames = list(frames_of(task)) if task is not None else []
+    own = [frame for frame in frames if is_user_file(frame.f_code.co_filename)]
+    if not own:
+        return "is not paused"
+    place = show_place(own[-1].f_code.co_filename, own[-1].f_lineno)
+    inside = "" if own[-1] is frames[-1] else f" in {frames[-1].f_code.co_qualname}()"
+    return f"waits{inside} at {place}"
 
 
 def _timers() -> float:

@@ -129,7 +129,7 @@ class TraceExecutor:
 
         Afterwards nothing of the gating is left in the interpreter. A worker that could not
         be ended (it waits for a lock that nobody will release) stays behind as a daemon
-        thread.
+        thread. To wait again says the same again.
 
         Raises:
             The first error of a worker, with its traceback.
@@ -138,9 +138,11 @@ class TraceExecutor:
             ValueError: when the schedule names a worker that was never started.
         """
         until = None if timeout is None else time.monotonic() + timeout
+        was_waited_for = self.threads and not self._gated
         try:
-            check_workers(self.schedule, self._gated)
-            self.coordinator.wait_until_ended(until)
+            if not was_waited_for:
+                check_workers(self.schedule, self._gated)
+                self.coordinator.wait_until_ended(until)
         except BaseException as error:
             self.coordinator.report_error(error)
             raise
