@@ -212,8 +212,10 @@ def test_a_task_that_never_reaches_its_marker_is_given_up_after_deadlock_timeout
         await asyncio.sleep(60)
         pass  # frontrun: late
 
-    with pytest.raises(TimeoutError, match=r"(?s)Schedule incomplete.*Step\('a', 'late'\).*'a' "):
+    with pytest.raises(TimeoutError, match=r"Schedule incomplete.*Step\('a', 'late'\)") as raised:
         async_frontrun(steps("a late"), {"a": wait}, deadlock_timeout=0.2)
+    first = wait.__code__.co_firstlineno
+    assert f"test_async_trace_markers.py:{first + 1} in wait" in str(raised.value)
 
 
 def test_unknown_names_are_refused_before_anything_runs():
@@ -228,6 +230,8 @@ def test_unknown_names_are_refused_before_anything_runs():
 def test_a_target_must_return_a_coroutine():
     with pytest.raises(TypeError, match="task 'a' must return a coroutine"):
         async_frontrun(Schedule([]), {"a": lambda: None})
+    with pytest.raises(TypeError, match="the target of 'a' must be callable, not 5"):
+        async_frontrun(Schedule([]), {"a": 5})
 
 
 def test_nothing_stays_installed():

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from types import FrameType
 
@@ -49,6 +49,8 @@ class Worker:
     ended: bool = False
     inside: bool = False
     """Is it in the coordinator, whose lock it may wait for?"""
+    suspended: Callable[[], FrameType | None] = lambda: None
+    """The frame of the user's that it is suspended in, where its thread runs an event loop."""
     cpu: int = -1
     idle_since: float = field(default_factory=time.monotonic)
 
@@ -114,7 +116,8 @@ class Worker:
             return "has ended"
         if self.gate == "":
             return "has not begun"
-        frame = sys._current_frames().get(self.thread.ident or 0)
+        frame = self.suspended() if self.gate is None else None
+        frame = frame or sys._current_frames().get(self.thread.ident or 0)
         at = f" ({_place(frame)})" if frame is not None else ""
         if self.gate is not None:
             return f"is stopped before marker {self.gate!r}{at}"

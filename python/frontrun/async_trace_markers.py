@@ -11,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from types import FrameType
 from typing import Any
 
+from frontrun._markers import is_ours_to_read
 from frontrun._turns import Stopped, Worker
 from frontrun.common import Schedule, Step
 from frontrun.trace_markers import TraceExecutor, bound, check_workers
@@ -81,6 +83,7 @@ class _Tasks(TraceExecutor):
             task = asyncio.current_task()
             assert task is not None
             self._running[worker.name] = (asyncio.get_running_loop(), task)
+            worker.suspended = lambda: _users_frame(task)
             coroutine = target()
             if not inspect.isawaitable(coroutine):
                 raise TypeError(f"task {worker.name!r} must return a coroutine, not {coroutine!r}")
@@ -97,6 +100,13 @@ class _Tasks(TraceExecutor):
         for loop, task in list(self._running.values()):
             if not loop.is_closed():
                 loop.call_soon_threadsafe(task.cancel)
+
+
+def _users_frame(task: asyncio.Task[Any]) -> FrameType | None:
+    from frontrun._async_exploration import frames_of
+
+    own = [frame for frame in frames_of(task) if is_ours_to_read(frame.f_code.co_filename)]
+    return own[-1] if own else None
 
 
 def async_frontrun(

@@ -163,9 +163,8 @@ class TraceExecutor:
         self._clear()
 
     def _start(self, targets: Mapping[str, Callable[..., object]]) -> None:
-        for name, target in targets.items():
-            if not callable(target):
-                raise TypeError(f"the target of {name!r} must be callable, not {target!r}")
+        check_targets(targets)
+        for name in targets:
             if name in self._gated:
                 raise ValueError(f"there is a worker named {name!r} already")
         if self.threads and not self._gated:
@@ -266,8 +265,10 @@ def bound(
 
     Raises:
         ValueError: for arguments of a worker that does not exist.
+        TypeError: for a target that cannot be called.
     """
     args, kwargs = args or {}, kwargs or {}
+    check_targets(targets)
     for name in (*args, *kwargs):
         if name not in targets:
             raise ValueError(f"arguments for {name!r}, but the workers are {_listed(targets)}")
@@ -275,6 +276,13 @@ def bound(
         name: functools.partial(target, *args.get(name, ()), **kwargs.get(name, {}))
         for name, target in targets.items()
     }
+
+
+def check_targets(targets: Mapping[str, Callable[..., object]]) -> None:
+    """Refuse a target that cannot be called."""
+    for name, target in targets.items():
+        if not callable(target):
+            raise TypeError(f"the target of {name!r} must be callable, not {target!r}")
 
 
 def check_workers(schedule: Schedule, names: Iterable[str]) -> None:
