@@ -491,6 +491,18 @@ def test_drawn_schedules_are_rounds_of_all_tasks(schedule):
     assert all(sorted(schedule[i : i + 2]) == [0, 1] for i in range(0, len(schedule), 2))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0,), "num_tasks must be at least 1, not 0"),
+        ((2, -1), "max_ops must be at least 0, not -1"),
+    ],
+)
+def test_a_strategy_of_schedules_refuses_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        schedule_strategy(*arguments)
+
+
 def test_hypothesis_shrinks_a_failing_schedule():
     def second_is_last(schedule):
         log = []

@@ -1088,6 +1088,7 @@ def test_anyio_3_3_4_loses_a_lock_that_was_handed_to_a_cancelled_waiter(
     assert result.deadlock is not None
     assert [blocked.worker for blocked in result.deadlock] == [2]
     assert "worker 2 waits for Event.wait()" in (result.explanation or "")
+    assert result.replay().deadlock is not None
 
 
 def test_anyio_3_4_0_does_not(package: Callable[..., None]) -> None:

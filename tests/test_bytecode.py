@@ -662,6 +662,18 @@ def test_drawn_schedules_are_rounds_of_all_workers(schedule):
         assert sorted(schedule[start : start + 3]) == [0, 1, 2]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0,), "num_threads must be at least 1, not 0"),
+        ((2, -1), "max_ops must be at least 0, not -1"),
+    ],
+)
+def test_a_strategy_of_schedules_refuses_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        schedule_strategy(*arguments)
+
+
 def test_hypothesis_shrinks_a_failing_schedule():
     def loses(schedule):
         return run_with_schedule(schedule, Counter, BOTH).value == 1

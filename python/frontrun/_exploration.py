@@ -60,12 +60,12 @@ class Options:
     progress: bool = True
 
     def __post_init__(self) -> None:
-        _check_int("max_branches", self.max_branches, 1)
-        _check_int("reproduce_on_failure", self.reproduce_on_failure, 0)
+        check_int("max_branches", self.max_branches, 1)
+        check_int("reproduce_on_failure", self.reproduce_on_failure, 0)
         _check_seconds("timeout_per_run", self.timeout_per_run)
         _check_seconds("deadlock_timeout", self.deadlock_timeout)
         _check_seconds("total_timeout", self.total_timeout, optional=True)
-        _check_int("max_timeouts", self.max_timeouts, 1)
+        check_int("max_timeouts", self.max_timeouts, 1)
         if self.clock not in ("virtual", "real", "explored"):
             raise ValueError(f"clock must be 'virtual', 'real' or 'explored', not {self.clock!r}")
         if self.carrier not in (None, *CARRIERS):
@@ -92,8 +92,8 @@ class DporOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_int("max_executions", self.max_executions, 1, optional=True)
-        _check_int("preemption_bound", self.preemption_bound, 0, optional=True)
+        check_int("max_executions", self.max_executions, 1, optional=True)
+        check_int("preemption_bound", self.preemption_bound, 0, optional=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +105,8 @@ class SampleOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_int("max_attempts", self.max_attempts, 1)
-        _check_int("seed", self.seed, 0, optional=True)
+        check_int("max_attempts", self.max_attempts, 1)
+        check_int("seed", self.seed, 0, optional=True)
         if self.seed is not None and self.seed >= 2**63:
             raise ValueError(f"seed must be less than 2**63, not {self.seed}")
 
@@ -119,7 +119,7 @@ class PctOptions(SampleOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_int("depth", self.depth, 1)
+        check_int("depth", self.depth, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +131,7 @@ class RandomOptions(SampleOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_int("max_ops", self.max_ops, 0)
+        check_int("max_ops", self.max_ops, 0)
         if self.granularity != "instruction":
             raise ValueError("granularity must be 'instruction' with strategy 'random'")
 
@@ -163,7 +163,8 @@ STRATEGIES: dict[str, type[Options]] = {
 }
 
 
-def _check_int(name: str, value: object, least: int, *, optional: bool = False) -> None:
+def check_int(name: str, value: object, least: int, *, optional: bool = False) -> None:
+    """Refuse what is no integer, or less than `least`."""
     if optional and value is None:
         return
     if not isinstance(value, int) or isinstance(value, bool):
@@ -280,7 +281,7 @@ def explore(
     if callable(workers):
         if count is None:
             raise TypeError("count must be given when workers is a single callable")
-        _check_int("count", count, 1)
+        check_int("count", count, 1)
         workers = [workers] * count
     elif count is not None:
         raise TypeError("count goes with a single callable; workers is a list already")

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from frontrun import _native
-from frontrun._exploration import RandomOptions, check_schedule
+from frontrun._exploration import RandomOptions, check_int, check_schedule
 from frontrun._hypothesis import fair_schedules
 from frontrun._trace_format import found_after, paragraphs, reproduction, show_place
 from frontrun.async_scheduler import InterleavedLoop
@@ -77,10 +77,7 @@ class AwaitScheduler(InterleavedLoop):
         self, schedule: Sequence[int], num_tasks: int, *, deadlock_timeout: float = 5.0
     ) -> None:
         super().__init__(deadlock_timeout=deadlock_timeout)
-        if not isinstance(num_tasks, int) or isinstance(num_tasks, bool):
-            raise TypeError(f"num_tasks must be an int, not {num_tasks!r}")
-        if num_tasks < 1:
-            raise ValueError(f"num_tasks must be at least 1, not {num_tasks}")
+        check_int("num_tasks", num_tasks, 1)
         check_schedule(schedule)
         for index, task_id in enumerate(schedule):
             if task_id >= num_tasks:
@@ -438,5 +435,8 @@ def schedule_strategy(num_tasks: int, max_ops: int = 100) -> SearchStrategy[list
 
     Raises:
         ImportError: when Hypothesis is not installed.
+        TypeError, ValueError: for a bad argument.
     """
+    check_int("num_tasks", num_tasks, 1)
+    check_int("max_ops", max_ops, 0)
     return fair_schedules(num_tasks, max_ops)

@@ -17,6 +17,7 @@ from frontrun import _native
 from frontrun._exploration import (
     RandomOptions,
     ScheduleOptions,
+    check_int,
     check_schedule,
     explore_natively,
     explore_threads,
@@ -229,11 +230,8 @@ class OpcodeScheduler:
         trace_recorder: TraceRecorder | None = None,
     ) -> None:
         check_schedule(schedule)
-        for name, number, least in (("num_threads", num_threads, 1), ("max_ops", max_ops, 0)):
-            if not isinstance(number, int) or isinstance(number, bool):
-                raise TypeError(f"{name} must be an int, not {number!r}")
-            if number < least:
-                raise ValueError(f"{name} must be at least {least}, not {number}")
+        check_int("num_threads", num_threads, 1)
+        check_int("max_ops", max_ops, 0)
         if not deadlock_timeout > 0:
             raise ValueError(
                 f"deadlock_timeout must be more than 0 seconds, not {deadlock_timeout}"
@@ -397,5 +395,8 @@ def schedule_strategy(num_threads: int, max_ops: int = 300) -> SearchStrategy[li
 
     Raises:
         ImportError: when Hypothesis is not installed.
+        TypeError, ValueError: for a bad argument.
     """
+    check_int("num_threads", num_threads, 1)
+    check_int("max_ops", max_ops, 0)
     return fair_schedules(num_threads, max_ops)
