@@ -32,6 +32,11 @@ fn check(table: &[(&str, Program, usize, usize)]) {
 }
 
 #[test]
+fn steps_that_touch_more_or_less_depending_on_the_order() {
+    check(&[("sweepers(2)", sweepers(2), 2, 0), ("sweepers(3)", sweepers(3), 6, 0)]);
+}
+
+#[test]
 fn published_counts() {
     check(&[
         ("readers(1)", readers(1), 2, 0),

@@ -405,6 +405,11 @@ impl History {
         self.steps_of[worker as usize][..executed].partition_point(|&s| s < len) as u32
     }
 
+    /// What is the same about a location in every execution.
+    pub fn place(&self, slot: u32) -> Trait {
+        self.slots[slot as usize].known
+    }
+
     /// Can the location cause a race? It needs two workers and a non-read.
     pub fn contended(&self, slot: u32) -> bool {
         let slot = &self.slots[slot as usize];

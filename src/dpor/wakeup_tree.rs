@@ -14,7 +14,7 @@ use super::history::{History, SlotAccess, Step, Window};
 use super::record::{LazyRecord, Record, conflicts};
 use super::reversal::{Known, Reversal};
 use crate::strategy::{Segment, Sleeper};
-use crate::trace::Worker;
+use crate::trace::{Trait, Worker};
 
 /// An edge of a wakeup tree, and the subtree behind it.
 #[derive(Debug)]
@@ -157,6 +157,8 @@ fn pass(branch: &Branch, v: &mut Reversal, h: &History, now: &LazyRecord) -> Pas
 #[derive(Clone, Debug)]
 pub(super) struct Asleep {
     pub sleeper: Sleeper,
+    /// What is known of the location of each of its accesses.
+    places: Box<[Trait]>,
     block: Option<(Rc<Record>, Box<[SlotAccess]>)>,
 }
 
@@ -166,8 +168,13 @@ impl Asleep {
         let n = h.count_before(worker, depth);
         let accesses = h.accesses(h.nth(worker, n)?);
         let sleeper = Sleeper { worker, kinds: accesses.iter().map(|a| a.kind).collect() };
+        let place = |a: &SlotAccess| match a.names_no_location() {
+            true => Trait::default(),
+            false => h.place(a.slot),
+        };
+        let places = accesses.iter().map(place).collect();
         let block = h.blocks.then(|| (Rc::clone(now.get(h)), accesses.into()));
-        Some(Self { sleeper, block })
+        Some(Self { sleeper, places, block })
     }
 
     /// The step, to be compared with others.
@@ -201,7 +208,13 @@ impl Asleep {
     fn sleeps_at(&self, h: &History, step: Step, from: Step, to: Step) -> bool {
         let accesses = h.accesses(step);
         if accesses.len() != self.sleeper.kinds.len() {
-            return false;
+            // What precedes it has changed how much it touches, so that its locations
+            // are told by what is the same about them in every execution.
+            let wakes = |a: &SlotAccess| {
+                let mut own = self.sleeper.kinds.iter().zip(&self.places);
+                own.any(|(kind, place)| a.kind.conflicts(*kind) && h.place(a.slot).fits(*place))
+            };
+            return !(from..to).any(|step| h.accesses(step).iter().any(wakes));
         }
         !accesses.iter().zip(&self.sleeper.kinds).any(|(a, &kind)| {
             if kind.is_memory() && a.names_no_location() {

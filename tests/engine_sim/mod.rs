@@ -44,6 +44,8 @@ pub enum Op {
     Write(At, Val),
     /// register := old, variable += n
     Rmw(usize, At, i64),
+    /// Takes one of the variable, after a look at as many variables after it as it says
+    Sweep(At),
     /// register := did it succeed
     Cas(usize, At, Val, Val),
     Acquire(At),
@@ -233,6 +235,12 @@ impl<'p> State<'p> {
         match self.next_op(w).expect("worker has ended") {
             Op::Read(_, x) => vec![(var(x), Kind::Read)],
             Op::Write(x, _) | Op::Rmw(_, x, _) => vec![(var(x), Kind::Write)],
+            Op::Sweep(x) => {
+                let (space, first) = var(x);
+                let count = self.mem.get(&first).copied().unwrap_or(0);
+                let looks = (1..=count).map(|i| ((space, first + i), Kind::Read));
+                std::iter::once(((space, first), Kind::Write)).chain(looks).collect()
+            }
             Op::Cas(_, x, old, _) => {
                 let now = self.mem.get(&var(x).1).copied().unwrap_or(0);
                 let hit = now == eval(regs, old);
@@ -308,6 +316,10 @@ impl<'p> State<'p> {
                 let old = self.mem.get(&x).copied().unwrap_or(0);
                 self.mem.insert(x, old + n);
                 result = Some((r, old));
+            }
+            Op::Sweep(x) => {
+                let x = address(x);
+                *self.mem.entry(x).or_insert(0) -= 1;
             }
             Op::Cas(r, x, old, new) => {
                 let x = address(x);

@@ -164,6 +164,11 @@ pub fn message_passing() -> Program {
     ])
 }
 
+/// Each worker's step touches more the earlier it comes.
+pub fn sweepers(n: usize) -> Program {
+    Program::new(vec![vec![Sweep(at(X))]; n]).with(X, n as i64)
+}
+
 /// Of two tokens; one worker is never started in some executions.
 pub fn late_worker() -> Program {
     let mut program = Program::new(vec![
