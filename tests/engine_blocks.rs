@@ -6,9 +6,9 @@ mod engine_sim;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use engine_sim::random::cases;
+use engine_sim::random::{any_order, cases};
 use engine_sim::{At, Op, Program, Runner, Val, at, brute_with, explore_with};
-use frontrun_native::dpor::Dpor;
+use frontrun_native::dpor::{Dpor, Order};
 use proptest::prelude::*;
 
 const PREFIXES: usize = 4_000;
@@ -59,9 +59,10 @@ fn any_program() -> impl Strategy<Value = Program> {
 fn explored(
     program: &Program,
     seed: u64,
+    order: Order,
     limit: usize,
 ) -> (usize, BTreeSet<engine_sim::Canon>, Dpor) {
-    let mut dpor = Dpor::new();
+    let mut dpor = Dpor::new().in_order(order);
     let runner = Runner { blocks: true, ..Runner::new(program, seed) };
     let all = explore_with(runner, &mut dpor, limit);
     let distinct = all.iter().map(|(canon, _)| canon.clone()).collect();
@@ -74,9 +75,13 @@ static EXECUTIONS: AtomicU64 = AtomicU64::new(0);
 proptest! {
     #![proptest_config(cases(2000))]
 
-    fn explores_every_trace(program in any_program(), seed in any::<u64>()) {
+    fn explores_every_trace(
+        program in any_program(),
+        seed in any::<u64>(),
+        order in any_order(),
+    ) {
         let Some(expected) = brute_with(&program, PREFIXES, |state, w| state.block(w)) else { return Ok(()) };
-        let (executions, found, dpor) = explored(&program, seed, 50 * expected.len() + 50);
+        let (executions, found, dpor) = explored(&program, seed, order, 50 * expected.len() + 50);
         prop_assert_eq!(dpor.divergence(), None);
         prop_assert!(dpor.exhausted(), "no end");
         prop_assert_eq!(found, expected.keys().cloned().collect());
@@ -99,7 +104,7 @@ fn blocks_of_a_counter() {
         |n: usize| vec![Op::Read(0, at(0)), Op::Private, Op::Write(at(0), Val::Add(0, n as i64))];
     for (workers, traces) in [(2, 4), (3, 36)] {
         let program = Program::new(vec![add(1); workers]);
-        let (executions, found, dpor) = explored(&program, 1, 10_000);
+        let (executions, found, dpor) = explored(&program, 1, Order::DepthFirst, 10_000);
         assert!(dpor.exhausted());
         assert_eq!((executions, found.len()), (traces, traces));
     }

@@ -6,7 +6,7 @@
 mod engine_sim;
 
 use engine_sim::programs::*;
-use engine_sim::random::{any_program, cases};
+use engine_sim::random::{any_order, any_program, cases};
 use engine_sim::{Program, Runner, brute, explore, explore_with, preemptions};
 use frontrun_native::dpor::Dpor;
 use frontrun_native::strategy::Strategy as _;
@@ -42,9 +42,10 @@ proptest! {
         program in any_program(),
         seed in any::<u64>(),
         bound in 0..4u32,
+        order in any_order(),
     ) {
         let Some(all) = brute(&program, 2000) else { return Ok(()) };
-        let mut dpor = Dpor::with_bound(Some(bound));
+        let mut dpor = Dpor::with_bound(Some(bound)).in_order(order);
         let found: Vec<_> = explore_with(Runner::new(&program, seed), &mut dpor, 20 * all.len() + 10);
         let distinct: BTreeSet<_> = found.iter().map(|(canon, _)| canon).collect();
         for (canon, least) in preemptions(&program) {

@@ -4,7 +4,7 @@
 mod engine_sim;
 
 use engine_sim::programs::*;
-use engine_sim::{Program, explore};
+use engine_sim::{Program, brute, explore};
 use frontrun_native::dpor::Dpor;
 use std::collections::BTreeSet;
 
@@ -34,6 +34,22 @@ fn check(table: &[(&str, Program, usize, usize)]) {
 #[test]
 fn steps_that_touch_more_or_less_depending_on_the_order() {
     check(&[("sweepers(2)", sweepers(2), 2, 0), ("sweepers(3)", sweepers(3), 6, 0)]);
+}
+
+#[test]
+fn counts_of_brute_force() {
+    for (name, program) in [
+        ("twostage(1, 1)", twostage(1, 1)),
+        ("twostage(2, 1)", twostage(2, 1)),
+        ("twostage(2, 2)", twostage(2, 2)),
+        ("wronglock(1)", wronglock(1)),
+        ("wronglock(2)", wronglock(2)),
+        ("wronglock(3)", wronglock(3)),
+    ] {
+        let traces = brute(&program, 1_000_000).expect("so few prefixes").len();
+        println!("{name}: {traces}");
+        assert_eq!(count(name, &program), (traces, 0), "{name}");
+    }
 }
 
 #[test]

@@ -4,13 +4,15 @@ mod engine_sim;
 
 use engine_sim::programs::counter;
 use engine_sim::{Op, Program, Runner, at};
-use frontrun_native::dpor::Dpor;
+use frontrun_native::dpor::{Dpor, Order};
 use frontrun_native::strategy::Strategy;
 use frontrun_native::trace::Trace;
 
+const ORDERS: [Order; 3] = [Order::DepthFirst, Order::FewPreemptions, Order::Diverse];
+
 /// Explores `first` once and goes on with `then`.
-fn explore_changing(first: &Program, then: &Program) -> Dpor {
-    let mut dpor = Dpor::new();
+fn explore_changing(first: &Program, then: &Program, order: Order) -> Dpor {
+    let mut dpor = Dpor::new().in_order(order);
     let mut trace = Trace::new();
     let plan = dpor.next_plan(None).cloned().expect("a first one");
     Runner::new(first, 1).run(&plan, &mut trace);
@@ -26,16 +28,18 @@ fn explore_changing(first: &Program, then: &Program) -> Dpor {
 fn a_step_that_changed_is_named() {
     let mut changed = counter(2, 1);
     changed.workers[0].insert(0, Op::Try(0, at(5)));
-    let dpor = explore_changing(&counter(2, 1), &changed);
-    let divergence = dpor.divergence().expect("it changed");
-    assert_eq!((divergence.index, divergence.worker), (0, 0));
-    assert!(!dpor.exhausted());
+    for order in ORDERS {
+        let dpor = explore_changing(&counter(2, 1), &changed, order);
+        let divergence = dpor.divergence().expect("it changed");
+        assert_eq!((divergence.index, divergence.worker), (0, 0));
+        assert!(!dpor.exhausted());
+    }
 }
 
 #[test]
 fn an_execution_that_ends_early_is_named() {
     let short = Program::new(vec![vec![Op::Read(0, at(0))]]);
-    let dpor = explore_changing(&counter(2, 1), &short);
+    let dpor = explore_changing(&counter(2, 1), &short, Order::DepthFirst);
     let divergence = dpor.divergence().expect("it ended early");
     assert_eq!((divergence.index, divergence.found_site), (1, None));
 }

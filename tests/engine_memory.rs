@@ -6,7 +6,7 @@ mod engine_sim;
 
 use engine_sim::programs::counter;
 use engine_sim::{Program, Runner};
-use frontrun_native::dpor::Dpor;
+use frontrun_native::dpor::{Dpor, Order};
 use frontrun_native::strategy::Strategy;
 use frontrun_native::trace::Trace;
 
@@ -17,8 +17,8 @@ fn peak() -> u64 {
     line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0) / 1024
 }
 
-fn run(program: &Program, executions: u64) {
-    let mut dpor = Dpor::new();
+fn run(program: &Program, order: Order, executions: u64) {
+    let mut dpor = Dpor::new().in_order(order);
     let mut runner = Runner::new(program, 1);
     let mut trace = Trace::new();
     let mut plan = dpor.next_plan(None).cloned();
@@ -26,7 +26,7 @@ fn run(program: &Program, executions: u64) {
         runner.run(&p, &mut trace);
         plan = dpor.next_plan(Some(&trace)).cloned();
     }
-    println!("{:?}, peak {} MiB, estimate {:?}", dpor.stats(), peak(), dpor.estimate());
+    println!("{order:?}: {:?}, peak {} MiB, estimate {:?}", dpor.stats(), peak(), dpor.estimate());
     assert!(dpor.stats().executions >= executions);
     assert!(peak() < 1024);
 }
@@ -34,6 +34,8 @@ fn run(program: &Program, executions: u64) {
 #[test]
 #[ignore = "takes a minute"]
 fn a_million_executions() {
-    run(&counter(3, 3), 1_000_000);
-    run(&counter(2, 200), 100_000);
+    for order in [Order::DepthFirst, Order::FewPreemptions] {
+        run(&counter(3, 3), order, 1_000_000);
+        run(&counter(2, 200), order, 100_000);
+    }
 }

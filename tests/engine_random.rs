@@ -5,7 +5,7 @@
 
 mod engine_sim;
 
-use engine_sim::random::{any_program, cases};
+use engine_sim::random::{any_order, any_program, cases};
 use engine_sim::{Op, Runner, Told, brute, explore_with};
 use frontrun_native::dpor::Dpor;
 use proptest::prelude::*;
@@ -17,9 +17,14 @@ const PREFIXES: usize = 6_000;
 proptest! {
     #![proptest_config(cases(1000))]
 
-    fn explores_every_trace_once(program in any_program(), seed in any::<u64>(), told in 0..4usize) {
+    fn explores_every_trace_once(
+        program in any_program(),
+        seed in any::<u64>(),
+        told in 0..4usize,
+        order in any_order(),
+    ) {
         let Some(expected) = brute(&program, PREFIXES) else { return Ok(()) };
-        let mut dpor = Dpor::new();
+        let mut dpor = Dpor::new().in_order(order);
         let runner = Runner { told: TOLD[told], ..Runner::new(&program, seed) };
         let all = explore_with(runner, &mut dpor, 20 * expected.len() + 10);
         prop_assert_eq!(dpor.divergence(), None);

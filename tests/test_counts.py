@@ -315,6 +315,48 @@ def test_every_failing_trace_is_listed_once():
     assert len(set(schedules)) == len(schedules)
 
 
+class Window:
+    def __init__(self):
+        self.count = self.other = 0
+
+    def pass_through(self):
+        self.count += 1
+        for _ in range(3):
+            self.other += 1
+
+
+@pytest.mark.parametrize("search", ["few-preemptions", "depth-first", "diverse"])
+def test_every_order_of_the_search_comes_to_the_same(search):
+    result = explore_dpor(
+        Window,
+        [Window.pass_through] * 2,
+        lambda window: window.count == 2,
+        preemption_bound=None,
+        stop_on_first=False,
+        search=search,
+        reproduce_on_failure=0,
+    )
+    assert result.exhaustive
+    # Four orders of the increments of one variable, with each of the 328 of the other's.
+    assert (result.num_explored, len(result.failures)) == (4 * 328, 2 * 328)
+    assert len({tuple(schedule) for _, schedule in result.failures}) == 2 * 328
+
+
+@pytest.mark.parametrize("search", ["few-preemptions", "diverse"])
+def test_a_window_at_the_beginning_of_much_is_found_early(search):
+    class Long(Window):
+        def pass_through(self):
+            self.count += 1
+            for _ in range(40):
+                self.other += 1
+
+    result = explore_dpor(
+        Long, [Long.pass_through] * 3, lambda state: state.count == 3, search=search
+    )
+    assert not result.property_holds
+    assert result.num_explored < 20
+
+
 @pytest.mark.parametrize(("n", "bounds"), [(3, [24, 36]), (2, [4])])
 def test_a_bound_never_takes_more_executions_than_none(n, bounds):
     def increment(state):

@@ -174,6 +174,7 @@ def test_workers_have_threads_of_their_own():
         ({"max_executions": 0}, ValueError, "max_executions must be at least 1"),
         ({"preemption_bound": -1}, ValueError, "preemption_bound must be at least 0"),
         ({"preemption_bound": "2"}, TypeError, "preemption_bound must be an int or None"),
+        ({"search": "dfs"}, ValueError, "search must be 'few-preemptions', 'depth-first' or"),
         ({"timeout_per_run": 0}, ValueError, "timeout_per_run must be more than 0 seconds"),
         ({"total_timeout": "soon"}, TypeError, "total_timeout must be a number of seconds"),
         ({"seed": 1}, TypeError, "has no option 'seed'"),

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import re
 
 import pytest
 
@@ -143,14 +144,42 @@ def test_a_program_that_is_not_deterministic_is_not_judged_but_told_where_it_dif
     assert not result.exhaustive
 
 
-def test_the_same_exploration_runs_the_same_executions_in_the_same_order():
+@pytest.mark.parametrize("search", ["few-preemptions", "depth-first", "diverse"])
+def test_the_first_event_that_differs_is_named_with_its_worker_and_line(search):
+    step = itertools.count()
+
+    def worker(counter):
+        counter.value += 0
+        if next(step) % 3 == 0:
+            counter.value += 1
+        else:
+            counter.value -= 1
+
+    result = frontrun.explore(
+        Counter, worker, lambda c: True, count=2, search=search, preemption_bound=None
+    )
+    found = re.search(r"event \d+ \(worker [01] at (.+):(\d+)\)", result.inconclusive_reason)
+    assert found is not None, result.inconclusive_reason
+    first = worker.__code__.co_firstlineno
+    assert found[1] == __file__
+    assert int(found[2]) - first in (3, 5)
+
+
+@pytest.mark.parametrize("search", ["few-preemptions", "depth-first", "diverse"])
+def test_the_same_exploration_runs_the_same_executions_in_the_same_order(search):
     def worker(counter):
         for name in random.Random(3).sample(["a", "b", "c"], 3):
             setattr(counter, name, 1)
 
     def explore():
         return frontrun.explore(
-            Counter, worker, lambda c: False, count=2, stop_on_first=False, preemption_bound=None
+            Counter,
+            worker,
+            lambda c: False,
+            count=2,
+            stop_on_first=False,
+            preemption_bound=None,
+            search=search,
         ).failures
 
     assert explore() == explore()

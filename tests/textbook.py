@@ -8,6 +8,7 @@ steps. Over the real thing, `explored` lets frontrun explore the same text.
 In the model a timeout may come at any moment: what has one never waits.
 """
 
+import itertools
 import queue
 import threading
 from collections import deque
@@ -178,10 +179,15 @@ class Primitives:
         return tuple(self.log.entries if isinstance(self.log, Log) else self.log.primitive)
 
 
-def outcomes(named, workers):
-    """The final logs of all interleavings, and `DEADLOCK` if one comes to a halt."""
+def outcomes(named, workers, most=None):
+    """The final logs of all interleavings, and `DEADLOCK` if one comes to a halt.
+
+    None if there are more than `most` interleavings.
+    """
     found, prefix = set(), []
-    while True:
+    for number in itertools.count():
+        if number == most:
+            return None
         p = Primitives(named, MODEL)
         running = {index: worker(p) for index, worker in enumerate(workers)}
         guards = {index: next(generator, None) for index, generator in running.items()}

@@ -10,8 +10,9 @@ import sysconfig
 import time
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cache
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from frontrun import _host, _native
@@ -34,6 +35,7 @@ AsyncWorker = Callable[[State], Coroutine[Any, Any, object]]
 CARRIERS = ("threads",) if "t" in sys.abiflags else ("fibers", "threads")
 _CARRIERS = " or ".join(map(repr, CARRIERS))
 GRANULARITIES = ("instruction", "gil")
+SEARCHES = ("few-preemptions", "depth-first", "diverse")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,11 +91,16 @@ class DporOptions(Options):
 
     max_executions: int | None = None
     preemption_bound: int | None = 2
+    search: str = "few-preemptions"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_int("max_executions", self.max_executions, 1, optional=True)
         check_int("preemption_bound", self.preemption_bound, 0, optional=True)
+        if self.search not in SEARCHES:
+            raise ValueError(
+                f"search must be 'few-preemptions', 'depth-first' or 'diverse', not {self.search!r}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,17 +260,17 @@ def explore(
         **options: For ``"dpor"`` those of `frontrun.dpor.explore_dpor`. The others take
             ``max_attempts`` (200), ``seed`` (None: a random one, told in the result), ``"pct"``
             also ``depth`` (3) and ``"random"`` also ``max_ops`` (300), in place of
-            ``max_executions`` and ``preemption_bound``. All take ``clock``: ``"virtual"`` (time
-            stands still while a worker can run), ``"real"`` (the same, and readings are left
-            alone) or ``"explored"`` (a sleep or a timeout may end between any two steps of
-            others; of each worker the first ``max_timeouts`` (3) in an execution), ``carrier``:
-            ``"fibers"`` or ``"threads"`` (see `frontrun.dpor.explore_dpor`),
+            ``max_executions``, ``preemption_bound`` and ``search``. All take ``clock``:
+            ``"virtual"`` (time stands still while a worker can run), ``"real"`` (the same, and
+            readings are left alone) or ``"explored"`` (a sleep or a timeout may end between any two
+            steps of others; of each worker the first ``max_timeouts`` (3) in an execution),
+            ``carrier``: ``"fibers"`` or ``"threads"`` (see `frontrun.dpor.explore_dpor`),
             ``trace_packages``: patterns of dotted module names (``"pkg.*"``, as in `fnmatch`) of
             installed packages and of the standard library that are traced like the user's own
-            files, ``on_progress``: called with a `Progress` now and then, and ``progress``
-            (True): draw a progress bar when the exploration takes longer than a second and a
-            terminal shows the standard error (``FRONTRUN_PROGRESS=0`` turns all off). An option
-            that the strategy does not support is an error.
+            files, ``on_progress``: called with a `Progress` now and then, and ``progress`` (True):
+            draw a progress bar when the exploration takes longer than a second and a terminal shows
+            the standard error (``FRONTRUN_PROGRESS=0`` turns all off). An option that the strategy
+            does not support is an error.
 
     Raises:
         TypeError, ValueError: for a bad argument, before anything runs.
@@ -272,7 +279,7 @@ def explore(
         allowed = ", ".join(map(repr, STRATEGIES))
         raise ValueError(f"strategy must be one of {allowed}, not {strategy!r}")
     kind = STRATEGIES[strategy]
-    known = {f.name for f in fields(kind)}
+    known = kind.__dataclass_fields__
     for name in options:
         if name not in known:
             raise TypeError(
@@ -293,8 +300,7 @@ def explore(
         from frontrun._async_exploration import explore_tasks
 
         return explore_tasks(setup, workers, invariant, strategy, kind(**options))
-    checked = kind(**options)
-    return explore_threads(setup, workers, invariant, strategy, checked, argument="workers")
+    return _explore_checked(setup, workers, invariant, strategy, kind(**options), "workers")[0]
 
 
 def _check_async(strategy: str, options: dict[str, Any]) -> None:
@@ -375,6 +381,17 @@ def explore_natively(
 ) -> tuple[InterleavingResult, dict[str, Any]]:
     """As `explore_threads`; gives also what the core told."""
     workers = _checked_threads(workers, argument)
+    return _explore_checked(setup, workers, invariant, strategy, options, argument)
+
+
+def _explore_checked(
+    setup: Callable[[], State],
+    workers: Sequence[Worker[State]],
+    invariant: Callable[[State], object],
+    strategy: str,
+    options: Options,
+    argument: str,
+) -> tuple[InterleavingResult, dict[str, Any]]:
     _check_functions(setup=setup, invariant=invariant)
     if replaying is not None and replaying.fits(len(workers)):
         result = replay(replaying.recording, setup, workers, invariant, argument=argument)
@@ -407,8 +424,9 @@ def run(
         options = replace(options, seed=int.from_bytes(os.urandom(4), "big"))
     setup, workers, invariant = program
     with drawn(options.progress, options.on_progress) as on_progress:
-        watched = replace(options, on_progress=on_progress)
-        told, stuck = _run(setup, workers, invariant, strategy, watched, **more)
+        if on_progress is not None:
+            more["on_progress"] = _progress_teller(on_progress)
+        told, stuck = _run(setup, workers, invariant, strategy, options, **more)
     result = _result(told, shown, options, stuck, amend)
     seconds = time.monotonic() - began
     for host in _host.hosts:
@@ -473,17 +491,16 @@ def _run(
     **more: object,
 ) -> tuple[dict[str, Any], str | None]:
     """What the native core tells, and where a worker was stuck."""
-    native: dict[str, Any] = {f.name: getattr(options, f.name) for f in fields(options)}
+    native = dict(vars(options))
     native["strategy"] = strategy
     native["carrier"] = options.carrier or default_carrier()
     may_fall_back = options.carrier is None and not os.environ.get("FRONTRUN_CARRIER")
     native["may_fall_back"] = may_fall_back
     native["excluded"] = library_directories()
     native["trace_packages"] = list(options.trace_packages)
+    native["on_progress"] = None
     if isinstance(options, SampleOptions):
         native["max_executions"] = options.max_attempts
-    if options.on_progress is not None:
-        native["on_progress"] = _progress_teller(options.on_progress)
     native |= more
     told, place, stuck, unfit = _native.explore(setup, tuple(workers), invariant, native)
     if unfit:
@@ -542,7 +559,7 @@ def _checked_workers(workers: Sequence[Worker[State]], argument: str) -> list[Wo
     for index, worker in enumerate(workers):
         if not callable(worker):
             raise TypeError(f"{argument}[{index}] must be callable, not {worker!r}")
-        if inspect.isasyncgenfunction(worker):
+        if not _is_plain(worker) and inspect.isasyncgenfunction(worker):
             raise TypeError(f"{argument}[{index}] is an async generator function: it cannot run")
     kinds = [_is_async(worker) for worker in workers]
     if any(kinds) and not all(kinds):
@@ -564,7 +581,7 @@ def check_callables(**functions: object) -> None:
 def _check_functions(**functions: object) -> None:
     check_callables(**functions)
     for name, function in functions.items():
-        if inspect.iscoroutinefunction(function):
+        if not _is_plain(function) and inspect.iscoroutinefunction(function):
             raise TypeError(f"{name} must be an ordinary function, not a coroutine function")
 
 
@@ -583,7 +600,17 @@ def are_async(workers: Sequence[Callable[[Any], object]]) -> bool:
     return _is_async(workers[0])
 
 
+def _is_plain(function: object) -> bool:
+    """Is it an ordinary function or class, as most are? (`inspect` takes its time.)"""
+    if type(function) is FunctionType:
+        is_async = function.__code__.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR)
+        return not is_async and not function.__dict__
+    return type(function) is type
+
+
 def _is_async(worker: Callable[[Any], object]) -> bool:
+    if _is_plain(worker):
+        return False
     if inspect.iscoroutinefunction(worker):
         return True
     return inspect.iscoroutinefunction(getattr(type(worker), "__call__", None))  # noqa: B004
@@ -611,16 +638,15 @@ def _result(
 ) -> InterleavingResult:
     failure = told.get("failure")
     inconclusive = _INCONCLUSIVE.get(told.get("inconclusive") or "")
-    values = {f.name: getattr(options, f.name) for f in fields(options)}
     limit = told.get("limit")
     if limit == "max_executions" and isinstance(options, SampleOptions):
         limit = "max_attempts"
     if limit:
-        limit = f"{limit}={values[limit]}"
+        limit = f"{limit}={getattr(options, limit)}"
         if not told["executions"] and not failure:
             inconclusive = limit + " s had passed before the first execution ended"
     if inconclusive:
-        inconclusive = inconclusive.format(**values) + (f" ({stuck})" if stuck else "")
+        inconclusive = inconclusive.format_map(vars(options)) + (f" ({stuck})" if stuck else "")
     divergence = told.get("diverged")
     if divergence is not None:
         inconclusive = _tell_divergence(divergence)
@@ -677,14 +703,15 @@ def _tell_divergence(divergence: dict[str, Any]) -> str:
     """Say where two executions of one schedule went different ways, and what to do."""
     from frontrun._explain import place_of
 
-    where = ""
+    where = "did not come to it"
     if divergence["code"] is not None:
         filename, line = place_of(divergence["code"], divergence["offset"])
-        where = f" (worker {divergence['worker']} at {filename}:{line})"
+        where = f"at {filename}:{line}"
     return (
         "the program does not do the same when it is run the same way: two executions of one "
-        f"schedule differ at event {divergence['index']}{where}. Seed random numbers, and keep "
-        "time, id(), the order of sets and other threads out of what the workers decide on"
+        f"schedule differ at event {divergence['index']} (worker {divergence['worker']} {where}). "
+        "Seed random numbers, and keep time, id(), the order of sets and other threads out of what "
+        "the workers decide on"
     )
 
 

@@ -26,7 +26,7 @@ def is_watched() -> bool:
 @contextmanager
 def drawn(wanted: bool, then: Callable[[Progress], object] | None) -> Iterator[Any]:
     """The ``on_progress`` callback of an exploration, which draws a bar where it can."""
-    if not (wanted and is_watched()):
+    if not wanted:
         yield then
         return
     bar = ProgressBar(then)
@@ -42,10 +42,12 @@ class ProgressBar:
     def __init__(self, then: Callable[[Progress], object] | None = None) -> None:
         self._then = then
         self._display: Display | None = None
-        self._works = True
+        self._works: bool | None = None
 
     def __call__(self, progress: Progress) -> None:
-        if self._works and progress.elapsed >= PATIENCE:
+        if progress.elapsed >= PATIENCE and self._works is None:
+            self._works = is_watched()
+        if self._works:
             try:
                 self._show(progress)
             except (ImportError, OSError):

@@ -33,6 +33,7 @@ def explore_dpor(
     trace_packages: Sequence[str] = (),
     carrier: str | None = None,
     granularity: str = "instruction",
+    search: str = "few-preemptions",
 ) -> InterleavingResult:
     """Run the workers in every meaningfully different order, once each.
 
@@ -69,6 +70,11 @@ def explore_dpor(
             fibers if it says nothing.
         granularity: ``"instruction"`` lets workers switch between any two accesses,
             ``"gil"`` only where threads of this CPython with a GIL do.
+        search: What is executed first; in the end everything is. ``"few-preemptions"``: of
+            what is known to be left, the execution with the fewest preemptions.
+            ``"depth-first"``: the one that has most in common with the last.
+            ``"diverse"``: the one that leaves earlier ones the soonest, and what is not planned
+            happens at random (the same on every run).
 
     Returns:
         What was found. A deadlock and an exception that a worker does not catch are
@@ -93,5 +99,6 @@ def explore_dpor(
         trace_packages=trace_packages,
         carrier=carrier,
         granularity=granularity,
+        search=search,
     )
     return explore_threads(setup, threads, invariant, "dpor", options, argument="threads")

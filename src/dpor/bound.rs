@@ -32,25 +32,18 @@ fn slack(h: &History) -> u32 {
     (h.workers as u32 + u32::from(waits)).saturating_sub(2)
 }
 
-/// What a bound allows in the execution at hand.
+/// The preemptions of the execution at hand.
 #[derive(Debug)]
-pub(super) struct Limit {
-    /// So many preemptions.
-    most: u32,
-    /// For each run of the execution, how many preemptions there are before it.
+pub(super) struct Preemptions {
+    /// For each run, how many there are before it.
     before: Vec<(Step, u32)>,
-    /// An execution that begins as this one until there needs more than `most`.
-    fatal: Step,
 }
 
-/// Of executions that are as long it is found out once where they become fatal,
-/// because then most of their races are beyond it.
-const LONG: Step = 32;
+/// More preemptions than so many within one sequence count as so many.
+const MANY: u32 = 16;
 
-impl Limit {
-    /// That of a bound.
-    pub fn new(h: &History, bound: u32) -> Self {
-        let most = bound + slack(h);
+impl Preemptions {
+    pub fn of(h: &History) -> Self {
         let mut before = Vec::new();
         let mut preemptions = 0;
         let mut last: Option<Worker> = None;
@@ -60,8 +53,55 @@ impl Limit {
             before.push((start, preemptions));
             last = Some(worker);
         }
+        Self { before }
+    }
+
+    /// How many there are among the first so many events.
+    fn until(&self, depth: Step) -> u32 {
+        let run = self.before.partition_point(|&(start, _)| start < depth).max(1) - 1;
+        self.before.get(run).map_or(0, |run| run.1)
+    }
+
+    /// How many it takes to reverse a race, if the events come as they do now.
+    pub fn to_reverse(&self, h: &History, v: &Reversal) -> u32 {
+        let mut counts: Counts = v.passed.as_slice().into();
+        let mut last = v.depth.checked_sub(1).map(|step| h.worker(step));
+        let mut more = 0;
+        for run in h.runs.within(&v.window()) {
+            let left = last.filter(|&last| last != run.worker);
+            more += u32::from(left.is_some_and(|w| !leaves_freely(h, w, counts[w as usize])));
+            if more == MANY {
+                break;
+            }
+            counts[run.worker as usize] += run.events;
+            last = Some(run.worker);
+        }
+        self.until(v.depth) + more
+    }
+}
+
+/// What a bound allows in the execution at hand.
+#[derive(Debug)]
+pub(super) struct Limit<'a> {
+    /// So many preemptions.
+    most: u32,
+    /// Those of the execution.
+    preemptions: &'a Preemptions,
+    /// An execution that begins as this one until there needs more than `most`.
+    fatal: Step,
+}
+
+/// Of executions that are as long it is found out once where they become fatal,
+/// because then most of their races are beyond it.
+const LONG: Step = 32;
+
+impl<'a> Limit<'a> {
+    /// That of a bound.
+    pub fn new(h: &History, bound: u32, preemptions: &'a Preemptions) -> Self {
+        let most = bound + slack(h);
+        let before = &preemptions.before;
         let mut fatal = h.events + 1;
-        if h.events >= LONG && preemptions > most {
+        if h.events >= LONG && before.last().is_some_and(|&(_, n)| n > most) {
             let mut possible = before[before.partition_point(|&(_, n)| n <= most)].0;
             while possible + 1 < fatal {
                 let middle = possible.midpoint(fatal);
@@ -70,7 +110,7 @@ impl Limit {
                 *if exceeds { &mut fatal } else { &mut possible } = middle;
             }
         }
-        Self { most, before, fatal }
+        Self { most, preemptions, fatal }
     }
 
     /// Does every trace that begins with `v` need more preemptions than allowed?
@@ -78,8 +118,7 @@ impl Limit {
         if v.depth >= self.fatal {
             return true;
         }
-        let run = self.before.partition_point(|&(start, _)| start <= v.depth).max(1) - 1;
-        let left = (self.most + 1).saturating_sub(self.before.get(run).map_or(0, |run| run.1));
+        let left = (self.most + 1).saturating_sub(self.preemptions.until(v.depth + 1));
         // As the events come, they need at most one preemption for each run.
         let window = v.window();
         if h.runs.within(&window).take(left as usize).count() < left as usize {

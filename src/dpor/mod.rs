@@ -8,7 +8,8 @@
 //! takes the second event before the first one is inserted into the [wakeup
 //! tree](wakeup_tree) of the point before the first event, unless an execution
 //! that is done (a *sleeping* worker) or planned covers it. The deepest point
-//! with a non-empty tree goes next.
+//! with a non-empty tree goes next; what is planned may be [executed
+//! earlier](ahead).
 //!
 //! What differs from the paper: executions are replayed from the start, so the
 //! engine sees whole traces and answers with whole plans; and nothing that is
@@ -17,6 +18,7 @@
 //! with events of the execution at hand is decided by the locations it has in
 //! that execution.
 
+mod ahead;
 mod bound;
 mod history;
 mod races;
@@ -29,9 +31,11 @@ use std::collections::BTreeMap;
 use rustc_hash::FxHashSet;
 
 use crate::explore::{Estimate, Estimator, Sizes};
-use crate::strategy::{Plan, Strategy};
+use crate::strategy::{Candidate, Plan, Segment, Strategy, Walk};
 use crate::trace::{Trace, Worker};
-use bound::Limit;
+pub use ahead::Order;
+use ahead::{Ahead, Serial};
+use bound::{Limit, Preemptions};
 use history::{History, Step};
 use races::{Race, Races};
 use record::LazyRecord;
@@ -85,7 +89,7 @@ struct Node {
     pending: Vec<Branch>,
     /// How many executions the explored branches took.
     done: Sizes,
-    /// Executions before the branch that is being explored.
+    /// Executions that were learned from before the branch that is being explored.
     since: u64,
 }
 
@@ -116,6 +120,13 @@ pub struct Dpor {
     state: State,
     divergence: Option<Divergence>,
     bound: Option<u32>,
+    ahead: Ahead,
+    /// The branch that is executed ahead of its turn.
+    running: Option<Serial>,
+    /// So many executions were learned from.
+    learned: u64,
+    /// Goes on where plans end, in a diverse order.
+    walk: Option<Walk>,
     /// All traces so far: where events are blocks, and to see that else none comes twice.
     traces: FxHashSet<u64>,
 }
@@ -141,6 +152,13 @@ impl Dpor {
         Self { bound, ..Self::default() }
     }
 
+    /// The same search with its executions in another order.
+    pub fn in_order(mut self, order: Order) -> Self {
+        self.ahead.order = order;
+        self.walk = (order == Order::Diverse).then(|| Walk::new(0));
+        self
+    }
+
     /// Counters of the search so far.
     pub fn stats(&self) -> Stats {
         self.stats
@@ -159,7 +177,7 @@ impl Dpor {
 
     /// Takes in the execution of the current plan.
     fn learn(&mut self, trace: &Trace) {
-        self.stats.executions += 1;
+        self.learned += 1;
         self.divergence = self.compare(trace);
         if self.divergence.is_some_and(|d| trace.stalled && d.index >= self.common as usize) {
             self.divergence = None;
@@ -176,6 +194,9 @@ impl Dpor {
         self.now = LazyRecord::default();
         for (depth, pending) in std::mem::take(&mut self.fresh) {
             let sleep = self.asleep_at(depth);
+            for branch in &pending {
+                branch.ends(&mut |end| self.ahead.offer(end, depth));
+            }
             self.add_node(depth, sleep, pending);
         }
         if self.is_covered() {
@@ -192,9 +213,10 @@ impl Dpor {
         }
         self.races.compute(&mut self.history);
         self.stats.races += self.races.found.len() as u64;
-        let limit = self.bound.map(|bound| Limit::new(&self.history, bound));
+        let preemptions = Preemptions::of(&self.history);
+        let limit = self.bound.map(|bound| Limit::new(&self.history, bound, &preemptions));
         for race in std::mem::take(&mut self.races.found) {
-            self.reverse(race, limit.as_ref());
+            self.reverse(race, &preemptions, limit.as_ref());
         }
     }
 
@@ -213,6 +235,16 @@ impl Dpor {
     /// Compares the execution with the plan and the prefix it repeats, and
     /// remembers it for the next time.
     fn compare(&mut self, trace: &Trace) -> Option<Divergence> {
+        let differs = self.difference(trace);
+        if differs.is_none() {
+            self.path.truncate(self.common as usize);
+            self.path.extend((self.path.len()..trace.len()).map(|i| Stamp::of(trace, i)));
+        }
+        differs
+    }
+
+    /// Where does the execution not follow the plan, or the prefix that it repeats?
+    fn difference(&self, trace: &Trace) -> Option<Divergence> {
         let mut index = 0;
         for segment in &self.plan.segments {
             for _ in 0..segment.events {
@@ -234,8 +266,6 @@ impl Dpor {
                 index += 1;
             }
         }
-        self.path.truncate(self.common as usize);
-        self.path.extend((self.path.len()..trace.len()).map(|i| Stamp::of(trace, i)));
         None
     }
 
@@ -263,7 +293,7 @@ impl Dpor {
     }
 
     /// Plans the executions that reverse a race, unless they are covered.
-    fn reverse(&mut self, race: Race, limit: Option<&Limit>) {
+    fn reverse(&mut self, race: Race, preemptions: &Preemptions, limit: Option<&Limit>) {
         let (h, now, v) = (&self.history, &self.now, &mut self.reversal);
         v.set(h, race);
         let depth = v.depth;
@@ -285,49 +315,77 @@ impl Dpor {
             self.stats.pruned += 1;
             return;
         }
-        match self.nodes.get_mut(&depth) {
-            Some(node) => insert(&mut node.pending, v, h, now, covers),
+        let end = self.ahead.name(|| preemptions.to_reverse(h, v));
+        let is_new = match self.nodes.get_mut(&depth) {
+            Some(node) => insert(&mut node.pending, v, h, now, covers, end),
             None => {
-                let pending = vec![Branch::new(v, h, now, covers)];
+                let pending = vec![Branch::new(v, h, now, covers, end)];
                 let sleep = self.asleep_at(depth);
                 self.add_node(depth, sleep, pending);
+                true
             }
+        };
+        if is_new {
+            self.ahead.offer(end, depth);
         }
     }
 
-    /// Turns the next branch into the plan. False if there is none.
-    fn pick(&mut self) -> bool {
-        let depth = loop {
-            let Some(mut last) = self.nodes.last_entry() else { return false };
-            if !last.get().pending.is_empty() {
-                let depth = *last.key();
-                let node = last.get_mut();
-                if depth < self.history.events {
-                    let explored = self.history.worker(depth);
-                    node.sleep.extend(Asleep::new(&self.history, explored, depth, &self.now));
-                }
-                node.done.add(self.stats.executions - node.since);
-                node.since = self.stats.executions;
-                break depth;
+    /// Plans the next execution. False if there is none.
+    fn advance(&mut self) -> bool {
+        while self.divergence.is_none() {
+            while self.nodes.last_entry().is_some_and(|last| last.get().pending.is_empty()) {
+                self.nodes.pop_last();
             }
-            last.remove();
+            let Some((&depth, node)) = self.nodes.last_key_value() else { return false };
+            let turn = node.pending[0].leaf().end.serial;
+            self.running = self.plan_ahead(turn);
+            if self.running.is_some() {
+                return true;
+            }
+            self.pick(depth);
+            match self.ahead.take(turn) {
+                Some(trace) => self.learn(&trace),
+                None => return true,
+            }
+        }
+        false
+    }
+
+    /// Plans a branch ahead of its turn, if that is wanted.
+    fn plan_ahead(&mut self, turn: Serial) -> Option<Serial> {
+        let nodes = &self.nodes;
+        let way_to = |serial, depth| {
+            nodes.get(&depth)?.pending.iter().find_map(|branch| branch.way_to(serial))
         };
+        let (serial, depth) = self.ahead.choose(turn, |s, depth| way_to(s, depth).is_some())?;
+        let way = way_to(serial, depth)?;
+        self.common = depth;
+        self.plan.sleep.clear();
+        self.plan.segments.clear();
+        self.plan.segments.extend(self.history.runs.until(depth));
+        let mut at = depth;
+        for branch in way.into_iter().rev() {
+            branch.runs().for_each(|run| add_run(&mut self.plan.segments, run, depth, &mut at));
+        }
+        Some(serial)
+    }
+
+    /// Turns the next branch of the last point into the plan.
+    fn pick(&mut self, depth: Step) {
+        let node = self.nodes.get_mut(&depth).expect("it is the last one");
+        if depth < self.history.events {
+            let explored = self.history.worker(depth);
+            node.sleep.extend(Asleep::new(&self.history, explored, depth, &self.now));
+        }
+        node.done.add(self.learned - node.since);
+        node.since = self.learned;
+        let mut branch = node.pending.remove(0);
         self.common = depth;
         self.plan.segments.clear();
         self.plan.segments.extend(self.history.runs.until(depth));
-        let node = self.nodes.get_mut(&depth).expect("picked above");
-        let mut branch = node.pending.remove(0);
         let mut at = depth;
         loop {
-            for run in branch.runs() {
-                match self.plan.segments.last_mut() {
-                    Some(last) if last.worker == run.worker && at > depth => {
-                        last.events += run.events;
-                    }
-                    _ => self.plan.segments.push(run),
-                }
-                at += run.events;
-            }
+            branch.runs().for_each(|run| add_run(&mut self.plan.segments, run, depth, &mut at));
             if branch.next.is_empty() {
                 break;
             }
@@ -343,8 +401,16 @@ impl Dpor {
             let asleep = self.nodes[&depth].sleep.iter();
             self.plan.sleep.extend(asleep.map(|asleep| asleep.sleeper.clone()));
         }
-        true
     }
+}
+
+/// Adds a run of a branch to a plan in which the branch begins at `depth`.
+fn add_run(segments: &mut Vec<Segment>, run: Segment, depth: Step, at: &mut Step) {
+    match segments.last_mut() {
+        Some(last) if last.worker == run.worker && *at > depth => last.events += run.events,
+        _ => segments.push(run),
+    }
+    *at += run.events;
 }
 
 impl Stamp {
@@ -363,8 +429,15 @@ impl Strategy for Dpor {
         match (self.state, last) {
             (State::New, _) => self.state = State::Running,
             (State::Running, Some(trace)) => {
-                self.learn(trace);
-                if self.divergence.is_some() || !self.pick() {
+                self.stats.executions += 1;
+                match self.running.take() {
+                    Some(serial) => {
+                        self.divergence = self.difference(trace).filter(|_| !trace.stalled);
+                        self.ahead.keep(serial, trace);
+                    }
+                    None => self.learn(trace),
+                }
+                if !self.advance() {
                     self.state = State::Done;
                 }
             }
@@ -372,7 +445,25 @@ impl Strategy for Dpor {
             (State::Running, None) => {}
             (State::Done, _) => {}
         }
+        if let Some(walk) = &mut self.walk {
+            walk.next_plan(last);
+        }
         (self.state == State::Running).then_some(&self.plan)
+    }
+
+    fn chooses(&self) -> bool {
+        self.walk.is_some()
+    }
+
+    fn choose(&mut self, current: Option<Worker>, candidates: &[Candidate<'_>]) -> Worker {
+        match &mut self.walk {
+            Some(walk) => walk.choose(current, candidates),
+            None => candidates[0].worker,
+        }
+    }
+
+    fn compares(&self) -> bool {
+        true
     }
 
     fn estimate(&self) -> Option<Estimate> {

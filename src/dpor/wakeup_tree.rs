@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
+use super::ahead::Serial;
 use super::history::{History, SlotAccess, Step, Window};
 use super::record::{LazyRecord, Record, conflicts};
 use super::reversal::{Known, Reversal};
@@ -29,6 +30,17 @@ pub(super) struct Branch {
     /// The accesses of the last step, which was not yet executed where it is
     /// planned: conditional ones may turn out otherwise.
     last: Option<Box<[SlotAccess]>>,
+    /// What ends here, if it is a leaf.
+    pub end: End,
+}
+
+/// The end of a planned execution.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct End {
+    /// Its name.
+    pub serial: Serial,
+    /// How many preemptions it takes to get there.
+    pub preemptions: u32,
 }
 
 #[derive(Debug)]
@@ -38,11 +50,37 @@ enum Edge {
 }
 
 impl Branch {
-    /// A branch that executes `v`. See [`Branch::covers`].
-    pub fn new(v: &Reversal, h: &History, now: &LazyRecord, covers: bool) -> Self {
+    /// A branch that executes `v`.
+    pub fn new(v: &Reversal, h: &History, now: &LazyRecord, covers: bool, end: End) -> Self {
         let record = Rc::clone(now.get(h));
         let last = v.foreseen().map(Into::into);
-        Self { edge: Edge::Window(v.window()), record, next: Vec::new(), covers, last }
+        Self { edge: Edge::Window(v.window()), record, next: Vec::new(), covers, last, end }
+    }
+
+    /// The first leaf.
+    pub fn leaf(&self) -> &Branch {
+        self.next.first().map_or(self, Branch::leaf)
+    }
+
+    /// Its end, if it is a leaf that stays one whatever else is found.
+    fn settled(&self) -> Option<End> {
+        (self.next.is_empty() && self.covers).then_some(self.end)
+    }
+
+    /// Goes to the ends of all leaves that stay.
+    pub fn ends(&self, each: &mut impl FnMut(End)) {
+        self.settled().into_iter().for_each(&mut *each);
+        self.next.iter().for_each(|branch| branch.ends(each));
+    }
+
+    /// The branches on the way to the leaf of that name, the last one first, if it stays.
+    pub fn way_to(&self, serial: Serial) -> Option<Vec<&Branch>> {
+        if self.settled().is_some_and(|end| end.serial == serial) {
+            return Some(vec![self]);
+        }
+        let mut way = self.next.iter().find_map(|branch| branch.way_to(serial))?;
+        way.push(self);
+        Some(way)
     }
 
     /// The edge.
@@ -66,7 +104,8 @@ impl Branch {
         let next = std::mem::take(&mut self.next);
         let record = Rc::clone(&self.record);
         let (edge, last) = (Edge::Listed(rest), self.last.take());
-        self.next.push(Branch { edge, record, next, covers: self.covers, last });
+        let Self { covers, end, .. } = *self;
+        self.next.push(Branch { edge, record, next, covers, last, end });
     }
 }
 
@@ -82,7 +121,7 @@ struct Passed {
 }
 
 /// Adds the sequence to a tree, given by its root's branches, unless an
-/// execution that the tree holds already covers it.
+/// execution that the tree holds already covers it. Was it added?
 ///
 /// `covers` says that it certainly wakes everything that sleeps at the root.
 pub(super) fn insert(
@@ -91,10 +130,11 @@ pub(super) fn insert(
     h: &History,
     now: &LazyRecord,
     mut covers: bool,
-) {
+    end: End,
+) -> bool {
     loop {
         if v.is_empty() {
-            return;
+            return false;
         }
         let mut into = None;
         for (i, branch) in branches.iter().enumerate() {
@@ -107,13 +147,13 @@ pub(super) fn insert(
             }
         }
         let Some((i, passed)) = into else {
-            branches.push(Branch::new(v, h, now, covers));
-            return;
+            branches.push(Branch::new(v, h, now, covers, end));
+            return true;
         };
         let branch = &mut branches[i];
         let is_leaf = passed.whole && branch.next.is_empty();
         if v.is_empty() || (is_leaf && branch.covers) {
-            return;
+            return false;
         }
         if !passed.whole {
             branch.split(passed.run, passed.events);

@@ -14,6 +14,7 @@ use super::object::{Obj, Owned};
 use super::probe;
 use super::seat::Carrier;
 use super::value::Value;
+use crate::dpor::Order;
 use crate::observe::calls;
 use crate::runtime::carrier::{self, Watch};
 use crate::runtime::execution::Cut;
@@ -57,8 +58,8 @@ impl<'a> Options<'a> {
         self.get(name).map_or(Ok(false), super::redirect::is_true)
     }
 
-    fn strategy(&self) -> String {
-        self.get("strategy").and_then(Obj::as_str).unwrap_or_default()
+    fn text(&self, name: &str) -> String {
+        self.get(name).and_then(Obj::as_str).unwrap_or_default()
     }
 
     fn workers(&self, name: &str) -> impl Iterator<Item = Worker> {
@@ -125,7 +126,7 @@ fn explore_alone(
     invariant: Obj<'_>,
     options: Options<'_>,
 ) -> Result<Value> {
-    let by_instruction = matches!(options.strategy().as_str(), "random" | "instructions");
+    let by_instruction = matches!(options.text("strategy").as_str(), "random" | "instructions");
     let job = Job {
         setup: setup.own(),
         workers: list_items(workers).map(Obj::own).collect(),
@@ -225,9 +226,16 @@ fn explore_alone(
 /// The strategy that the options name.
 fn pick(options: &Options<'_>, workers: usize) -> Result<Search> {
     let seed = options.number("seed").unwrap_or(0);
-    let name = options.strategy();
+    let name = options.text("strategy");
     Ok(match name.as_str() {
-        "dpor" => Search::Dpor(options.number("preemption_bound").map(|bound| bound as u32)),
+        "dpor" => {
+            let order = match options.text("search").as_str() {
+                "diverse" => Order::Diverse,
+                "few-preemptions" => Order::FewPreemptions,
+                _ => Order::DepthFirst,
+            };
+            Search::Dpor(options.number("preemption_bound").map(|bound| bound as u32), order)
+        }
         "walk" => Search::Sample(Box::new(Walk::new(seed))),
         "pct" => {
             let depth = options.number("depth").unwrap_or(3) as u32;
@@ -271,7 +279,7 @@ fn tell_divergence(divergence: Divergence) -> Value {
     let site = divergence.site;
     Value::Dict(vec![
         ("index", Value::Int(divergence.index as i64)),
-        ("worker", Value::maybe(divergence.worker, |worker| Value::Int(worker.into()))),
+        ("worker", Value::Int(divergence.worker.into())),
         ("code", Value::maybe(site, |site| code_of(site.code))),
         ("offset", Value::maybe(site, |site| Value::Int(site.offset.into()))),
     ])

@@ -229,7 +229,7 @@ pub struct Execution {
     /// Set when the execution is to be given up.
     pub cut: Option<Cut>,
     /// Index of the first event where it could not follow its plan.
-    pub diverged: Option<usize>,
+    pub diverged: Option<(usize, Worker)>,
     /// At most so many events.
     pub max_events: usize,
     /// Values read and written, for each access, when asked for.
@@ -848,7 +848,7 @@ impl Execution {
                 if known && self.time_out(segment.worker) {
                     return Some(self.run(segment.worker, segment.events));
                 }
-                self.diverged = Some(self.trace.len());
+                self.diverged = Some((self.trace.len(), segment.worker));
                 return None;
             }
             self.budget = 0;

@@ -17,7 +17,7 @@ use super::locks::LockKind;
 use super::script::{Difference, Script};
 use super::session::{self, Files, Part, Signals};
 use super::{channels, resources, stats, tasks, threads, time};
-use crate::dpor::Dpor;
+use crate::dpor::{Dpor, Order};
 use crate::explore::{self as exploration, Budget, End, Estimate, Limits, Progress};
 use crate::interp::call::{self, call};
 use crate::interp::callables;
@@ -249,8 +249,8 @@ pub struct Divergence {
     pub index: usize,
     /// Where the event happened this time, if there is one.
     pub site: Option<Site>,
-    /// Whose it was.
-    pub worker: Option<Worker>,
+    /// Whose it was, or whose turn it was.
+    pub worker: Worker,
 }
 
 /// What the workers that have run run on, by index.
@@ -262,7 +262,7 @@ type Ends = Rc<RefCell<Vec<(Worker, Owned)>>>;
 /// What picks the executions.
 pub enum Search {
     /// Every meaningfully different one, with at most so many preemptions.
-    Dpor(Option<u32>),
+    Dpor(Option<u32>, Order),
     /// A sample.
     Sample(Box<dyn Strategy + Send>),
     /// One, by a script.
@@ -386,14 +386,14 @@ impl<'a> Explorer<'a> {
         self.samples = matches!(search, Search::Sample(_));
         let began = Instant::now();
         let summary = match search {
-            Search::Dpor(bound) => {
-                let mut dpor = Dpor::with_bound(*bound);
+            Search::Dpor(bound, order) => {
+                let mut dpor = Dpor::with_bound(*bound).in_order(*order);
                 let summary = exploration::explore(&mut dpor, &mut self, &limits);
                 let stats = dpor.stats();
                 self.outcome.redundant = stats.blocked;
                 self.outcome.traces = self.job.tasks.map(|_| stats.distinct);
                 if let Some(divergence) = dpor.divergence() {
-                    self.note_divergence(divergence.index);
+                    self.note_divergence(divergence.index, divergence.worker);
                 }
                 summary
             }
@@ -413,7 +413,7 @@ impl<'a> Explorer<'a> {
         outcome.nanoseconds[2] = spent - outcome.nanoseconds[0] - outcome.nanoseconds[1];
         // What a thread outside does is not ours to repeat.
         let repeats = outcome.diverged.is_none() && !self.helped.get() && !outcome.unseen;
-        outcome.exhaustive = summary.exhaustive() && matches!(search, Search::Dpor(_)) && repeats;
+        outcome.exhaustive = summary.exhaustive() && matches!(search, Search::Dpor(..)) && repeats;
         outcome.limit = match summary.end {
             End::Executions => Some("max_executions"),
             End::Time => Some("total_timeout"),
@@ -442,13 +442,10 @@ impl<'a> Explorer<'a> {
     }
 
     /// The event at which the last execution went another way than before.
-    fn note_divergence(&mut self, index: usize) {
+    fn note_divergence(&mut self, index: usize, worker: Worker) {
         self.outcome.diverged.get_or_insert_with(|| {
-            session::with(|execution| Divergence {
-                index,
-                site: execution.sites.get(index).copied(),
-                worker: execution.trace.events().get(index).map(|event| event.worker),
-            })
+            let site = session::with(|execution| execution.sites.get(index).copied());
+            Divergence { index, site, worker }
         });
     }
 
@@ -511,7 +508,8 @@ impl<'a> Explorer<'a> {
         resources::begin_execution();
         let chooses = strategy.chooses();
         session::with(|execution| {
-            if !chooses && self.names_objects(execution.workers.len()) {
+            let compares = !chooses || strategy.compares();
+            if compares && self.names_objects(execution.workers.len()) {
                 execution.locations.built.name(std::iter::once(state.clone()));
             }
             execution.begin(plan, self.worker_count(), chooses);
@@ -530,8 +528,8 @@ impl<'a> Explorer<'a> {
         outcome.events += events;
         outcome.unseen |= session::with(|execution| execution.blocked);
         outcome.traced |= code::any_known();
-        if let Some(index) = diverged {
-            self.note_divergence(index);
+        if let Some((index, worker)) = diverged {
+            self.note_divergence(index, worker);
         }
         if let Err(problem) = ran {
             seats.into_iter().flatten().for_each(Seat::retire);

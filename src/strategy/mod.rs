@@ -110,6 +110,11 @@ pub trait Strategy {
         candidates[0].worker
     }
 
+    /// Does it compare executions, and so make use of [`crate::trace::Trait`]s?
+    fn compares(&self) -> bool {
+        false
+    }
+
     /// How many executions there will be, where that can be told.
     fn estimate(&self) -> Option<Estimate> {
         None

@@ -728,7 +728,7 @@ pub fn explore_with(
     let mut all = Vec::new();
     let mut plan = strategy.next_plan(None).cloned();
     while let Some(p) = plan {
-        let (canon, outcome) = runner.run(&p, &mut trace);
+        let (canon, outcome) = runner.run_choosing(&p, Some(strategy), &mut trace);
         if !outcome.cut {
             all.push((canon, outcome));
         }

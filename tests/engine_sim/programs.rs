@@ -181,6 +181,46 @@ pub fn late_worker() -> Program {
     program
 }
 
+/// SCTBench twostage: so many write in two locked sections and read in between, so many
+/// look whether both are done.
+pub fn twostage(writers: usize, readers: usize) -> Program {
+    let write = vec![
+        Acquire(at(0)),
+        Write(at(0), C(1)),
+        Release(at(0)),
+        Acquire(at(1)),
+        Read(0, at(0)),
+        Write(at(1), Add(0, 1)),
+        Release(at(1)),
+    ];
+    let read = vec![
+        Acquire(at(0)),
+        Read(0, at(0)),
+        Release(at(0)),
+        JumpIfZero(0, 7),
+        Acquire(at(1)),
+        Read(1, at(1)),
+        Release(at(1)),
+    ];
+    Program::new([vec![write; writers], vec![read; readers]].concat())
+}
+
+/// SCTBench wronglock: one increments under a lock and checks it, the others increment
+/// under another lock.
+pub fn wronglock(others: usize) -> Program {
+    let mut workers = vec![vec![
+        Acquire(at(0)),
+        Read(0, at(X)),
+        Read(1, at(X)),
+        Write(at(X), Add(1, 1)),
+        Read(2, at(X)),
+        Release(at(0)),
+    ]];
+    let other = vec![Acquire(at(1)), Read(0, at(X)), Write(at(X), Add(0, 1)), Release(at(1))];
+    workers.extend(vec![other; others]);
+    Program::new(workers)
+}
+
 /// SCTBench reorder: n-1 setters, one checker.
 pub fn reorder(n: usize) -> Program {
     let mut workers = vec![vec![Write(at(0), C(1)), Write(at(1), C(-1))]; n - 1];

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use frontrun_native::dpor::Order;
 use proptest::prelude::*;
 
 use super::{At, Op, Program, Val};
@@ -150,6 +151,11 @@ pub fn any_program() -> impl Strategy<Value = Program> {
         (prop::collection::vec(list, workers), tokens)
             .prop_map(|(lists, tokens)| program(lists, tokens))
     })
+}
+
+/// The orders of a search.
+pub fn any_order() -> impl Strategy<Value = Order> {
+    prop::sample::select(vec![Order::DepthFirst, Order::FewPreemptions, Order::Diverse])
 }
 
 /// The number of cases to try: `ENGINE_CASES`, or a default.

@@ -14,7 +14,7 @@ pub mod time;
 
 use std::cell::Cell;
 use std::ffi::CStr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::code::{attribute, import};
 use super::error::{self, Result};
@@ -112,12 +112,18 @@ pub fn shown_identity() -> Option<usize> {
     }
 }
 
+/// Have those of the interpreter been found?
+static FOUND: AtomicBool = AtomicBool::new(false);
+
 /// Finds the primitives that this version has. Idempotent.
 pub fn find() -> Result<()> {
-    for (module, class, functions) in own_table() {
-        if let Some(module) = error::if_any(import(module))? {
-            find_in(module.borrow(), class, functions)?;
+    if !FOUND.load(Ordering::Relaxed) {
+        for (module, class, functions) in own_table() {
+            if let Some(module) = error::if_any(import(module))? {
+                find_in(module.borrow(), class, functions)?;
+            }
         }
+        FOUND.store(true, Ordering::Relaxed);
     }
     greenlets::find()
 }
