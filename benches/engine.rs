@@ -12,7 +12,7 @@ use std::hint::black_box;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use engine_sim::programs::{counter, lastzero};
 use engine_sim::{Program, Runner};
-use frontrun_native::dpor::Dpor;
+use frontrun_native::dpor::{Dpor, Order};
 use frontrun_native::strategy::{Plan, Strategy};
 use frontrun_native::trace::{Access, Kind, Trace, Worker};
 
@@ -111,7 +111,8 @@ fn per_event_within(c: &mut Criterion, bound: Option<u32>) {
             group.bench_with_input(BenchmarkId::from_parameter(events), &trace, |b, trace| {
                 b.iter_batched_ref(
                     || {
-                        let mut dpor = Dpor::with_bound(bound);
+                        let dpor = Dpor::with_bound(bound);
+                        let mut dpor = dpor.in_order(Order::FewPreemptions);
                         dpor.next_plan(None);
                         dpor
                     },
@@ -125,7 +126,7 @@ fn per_event_within(c: &mut Criterion, bound: Option<u32>) {
 }
 
 fn search(program: &Program) -> u64 {
-    let mut dpor = Dpor::new();
+    let mut dpor = Dpor::new().in_order(Order::FewPreemptions);
     let mut runner = Runner::new(program, 1);
     let mut trace = Trace::new();
     let mut plan = dpor.next_plan(None).cloned();

@@ -39,8 +39,8 @@ pub(super) struct Preemptions {
     before: Vec<(Step, u32)>,
 }
 
-/// More preemptions than so many within one sequence count as so many.
-const MANY: u32 = 16;
+/// So many runs of an execution are looked at for the preemptions of one sequence.
+const FEW: usize = 12;
 
 impl Preemptions {
     pub fn of(h: &History) -> Self {
@@ -62,17 +62,15 @@ impl Preemptions {
         self.before.get(run).map_or(0, |run| run.1)
     }
 
-    /// How many it takes to reverse a race, if the events come as they do now.
+    /// How many it takes to reverse a race, if the events come as they do now; at least,
+    /// where that is long.
     pub fn to_reverse(&self, h: &History, v: &Reversal) -> u32 {
         let mut counts: Counts = v.passed.as_slice().into();
         let mut last = v.depth.checked_sub(1).map(|step| h.worker(step));
         let mut more = 0;
-        for run in h.runs.within(&v.window()) {
+        for run in h.runs.within_few(&v.window(), FEW) {
             let left = last.filter(|&last| last != run.worker);
             more += u32::from(left.is_some_and(|w| !leaves_freely(h, w, counts[w as usize])));
-            if more == MANY {
-                break;
-            }
             counts[run.worker as usize] += run.events;
             last = Some(run.worker);
         }

@@ -111,12 +111,22 @@ impl Runs {
 
     /// The runs of a window.
     pub fn within<'a>(&'a self, window: &'a Window) -> impl Iterator<Item = Segment> + 'a {
+        self.within_few(window, usize::MAX)
+    }
+
+    /// The same, but for those that are in none of so many runs of the execution.
+    pub fn within_few<'a>(
+        &'a self,
+        window: &'a Window,
+        few: usize,
+    ) -> impl Iterator<Item = Segment> + 'a {
         let mut left: u32 = window.bounds.iter().map(|(from, to)| to.saturating_sub(*from)).sum();
         let mut at = self.runs.partition_point(|run| run.start <= window.from).max(1) - 1;
+        let end = at.saturating_add(few);
         let mut last = window.last;
         std::iter::from_fn(move || {
             let mut found: Option<Segment> = None;
-            while left > 0 {
+            while left > 0 && at < end {
                 let Run { start, worker, ordinal } = self.runs[at];
                 let (from, to) = window.bounds[worker as usize];
                 let (from, to) = (from.max(ordinal), to.min(ordinal + self.end_of(at) - start));
