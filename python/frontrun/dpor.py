@@ -73,8 +73,8 @@ def explore_dpor(
         search: What is executed first; in the end everything is. ``"few-preemptions"``: of
             what is known to be left, the execution with the fewest preemptions.
             ``"depth-first"``: the one that has most in common with the last.
-            ``"diverse"``: the one that leaves earlier ones the soonest, and what is not planned
-            happens at random (the same on every run).
+            ``"diverse"``: the one that leaves earlier ones the soonest; without a preemption
+            bound, what is not planned happens at random, too (the same on every run).
 
     Returns:
         What was found. A deadlock and an exception that a worker does not catch are

@@ -65,16 +65,24 @@ impl Preemptions {
     /// How many it takes to reverse a race, if the events come as they do now; at least,
     /// where that is long.
     pub fn to_reverse(&self, h: &History, v: &Reversal) -> u32 {
+        self.count(h, v, FEW, u32::MAX)
+    }
+
+    /// The same, looking at so many runs only, and until there are more than `most`.
+    fn count(&self, h: &History, v: &Reversal, few: usize, most: u32) -> u32 {
         let mut counts: Counts = v.passed.as_slice().into();
         let mut last = v.depth.checked_sub(1).map(|step| h.worker(step));
-        let mut more = 0;
-        for run in h.runs.within_few(&v.window(), FEW) {
+        let mut number = self.until(v.depth);
+        for run in h.runs.within_few(&v.window(), few) {
+            if number > most {
+                break;
+            }
             let left = last.filter(|&last| last != run.worker);
-            more += u32::from(left.is_some_and(|w| !leaves_freely(h, w, counts[w as usize])));
+            number += u32::from(left.is_some_and(|w| !leaves_freely(h, w, counts[w as usize])));
             counts[run.worker as usize] += run.events;
             last = Some(run.worker);
         }
-        self.until(v.depth) + more
+        number
     }
 }
 
@@ -116,10 +124,8 @@ impl<'a> Limit<'a> {
         if v.depth >= self.fatal {
             return true;
         }
-        let left = (self.most + 1).saturating_sub(self.preemptions.until(v.depth + 1));
-        // As the events come, they need at most one preemption for each run.
-        let window = v.window();
-        if h.runs.within(&window).take(left as usize).count() < left as usize {
+        // It does not if there are few enough as the events come.
+        if self.preemptions.count(h, v, usize::MAX, self.most) <= self.most {
             return false;
         }
         Beginning::of(h, v).needs_more_than(self.most)

@@ -155,7 +155,9 @@ impl Dpor {
     /// The same search with its executions in another order.
     pub fn in_order(mut self, order: Order) -> Self {
         self.ahead.order = order;
-        self.walk = (order == Order::Diverse).then(|| Walk::new(0));
+        // What is within a bound is reached only from executions that preempt little.
+        let is_free = order == Order::Diverse && self.bound.is_none();
+        self.walk = is_free.then(|| Walk::new(0));
         self
     }
 
