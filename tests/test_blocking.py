@@ -191,7 +191,9 @@ def test_a_lost_wakeup_is_found_as_a_deadlock():
     )
     assert result.num_explored == 2
     assert len(result.failures) == 1
-    assert [blocked.worker for blocked in result.deadlock] == [1]
+    [blocked] = result.deadlock
+    assert (blocked.worker, blocked.waits_for, blocked.holder) == (1, "a notification", None)
+    assert "No way out" in result.explanation
 
 
 def test_taking_a_lock_twice_is_a_deadlock_with_oneself():

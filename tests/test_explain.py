@@ -520,7 +520,9 @@ def test_deadlock_on_a_notification_that_was_lost():
         "deadlock",
         event(0, "look", "return pair.x, pair.y", read(3, "False", "Flag", "set")),
         event(1, "move", "pair.x = 1", write(3, "True", "Flag", "set")),
-        blocked=[waiting(0, "Condition.wait", "self.waiter.acquire()", 1, 0)],
+        blocked=[
+            waiting(0, "Condition.wait", "self.waiter.acquire()", 1, None, [1], "notification")
+        ],
     )
     expect(
         explain(failed),

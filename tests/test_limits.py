@@ -1,5 +1,6 @@
 """A limit ends things cleanly, says which one it was, and is never a pass."""
 
+import contextlib
 import ctypes
 import os
 import queue
@@ -7,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -90,6 +92,22 @@ def test_a_search_that_ends_before_its_first_execution_is_inconclusive():
     assert result.limit == "total_timeout=0.1"
 
 
+@pytest.mark.skipif("t" in sys.abiflags, reason="free-threaded: setup runs where it is called")
+@pytest.mark.parametrize("where", ["setup", "invariant"])
+def test_total_timeout_ends_setup_and_invariant(where):
+    def setup():
+        if where == "setup":
+            go_on()
+        return State()
+
+    def invariant(state):
+        go_on()
+
+    result = frontrun.explore(setup, [increment], invariant, total_timeout=0.1)
+    assert result.property_holds is None
+    assert "total_timeout=0.1" in result.inconclusive_reason
+
+
 def test_a_search_that_is_complete_met_no_limit():
     assert explore([increment] * 2, max_executions=4).limit is None
 
@@ -164,6 +182,60 @@ def test_a_worker_that_is_given_up_runs_its_clean_up():
 
     explore([worker], deadlock_timeout=0.2)
     assert cleaned == [True]
+
+
+def test_no_clean_up_is_cut_short():
+    begun, cleaned = [], []
+
+    def worker(state):
+        try:
+            begun.append(threading.get_ident())
+            count_for_ever(state)
+        finally:
+            increment(state)
+            state.value += 1
+            cleaned.append(threading.get_ident())
+
+    for limit in ({"timeout_per_run": 0.05}, {"total_timeout": 0.05}):
+        explore([worker] * 3, strategy="walk", max_attempts=1, seed=1, max_branches=10**9, **limit)
+        assert sorted(cleaned) == sorted(begun)
+        assert len(begun) == 3
+        begun.clear()
+        cleaned.clear()
+
+
+def test_a_worker_that_swallows_what_ends_it_is_ended_again():
+    ended = []
+
+    def stubborn(state):
+        with contextlib.suppress(BaseException):
+            spin(state)
+        try:
+            spin(state)
+        finally:
+            ended.append(True)
+
+    result = explore([stubborn], deadlock_timeout=0.1)
+    assert result.property_holds is None
+    assert ended == [True]
+
+
+def test_threads_that_are_being_started_are_forgotten():
+    def start(state):
+        for _ in range(3):
+            threading.Thread(target=increment, args=[state]).start()
+
+    for most in range(1, 20):
+        explore([start], max_branches=most)
+
+
+def test_the_end_of_a_thread_pool_is_not_reported(capfd):
+    def worker(state):
+        with ThreadPoolExecutor(2) as pool:
+            pool.submit(threading.Event().wait).result()
+
+    assert explore([worker]).deadlock
+    assert capfd.readouterr() == ("", "")
 
 
 def test_blocked_workers_are_unwound_and_release_their_locks():
@@ -256,6 +328,14 @@ def test_any_exception_that_a_worker_does_not_catch_is_a_failure(exception):
     result = explore([increment, worker])
     assert result.property_holds is False
     assert type(result.exception) is exception
+
+
+def test_ctrl_c_in_an_invariant_is_no_failure():
+    def invariant(state):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        frontrun.explore(State, [increment], invariant)
 
 
 def test_unlimited_recursion_in_a_worker_is_a_recursion_error():

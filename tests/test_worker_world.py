@@ -274,6 +274,37 @@ def test_an_exception_for_a_worker_that_has_ended_is_forgotten():
     assert frontrun.explore(Shared, Shared.touch, lambda s: True, count=2).property_holds
 
 
+def test_an_exception_for_another_worker_waits_until_that_one_runs():
+    raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    raise_in.argtypes = [ctypes.c_ulong, ctypes.py_object]
+
+    class Stop(Exception):
+        pass
+
+    def victim(shared):
+        shared.identity = threading.get_ident()
+        try:
+            for _ in range(3):
+                shared.touch()
+        except Stop:
+            shared.stopped = True
+
+    def interrupt(shared):
+        if hasattr(shared, "identity"):
+            raise_in(shared.identity, Stop)
+        shared.touch()
+
+    stopped = []
+    result = frontrun.explore(
+        Shared,
+        [victim, interrupt],
+        lambda s: stopped.append(hasattr(s, "stopped")) or True,
+        max_executions=50,
+    )
+    assert result.property_holds, result.inconclusive_reason
+    assert set(stopped) == {False, True}
+
+
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_forked_child_explores_too():
     frontrun.explore(Shared, Shared.touch, lambda s: True, count=2)

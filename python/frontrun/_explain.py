@@ -434,7 +434,7 @@ def _tell_deadlock(
     layout = Layout([row for some in rows.values() for row in some])
 
     def block(b: WaitingWorker) -> str:
-        holds = " and ".join(labels[lock] for lock in b["holds"] if lock in labels)
+        holds = " and ".join(labels[lock] for lock in _held(b) if lock in labels)
         head = (
             f"  {name(b['worker'])} "
             + (f"holds {holds}, " if holds else "")
@@ -473,7 +473,7 @@ def _cycle(blocked: Sequence[WaitingWorker]) -> list[WaitingWorker]:
     for start in blocked:
         path: list[WaitingWorker] = []
         b: WaitingWorker | None = start
-        while b is not None and b not in path and not _awaits_notification(b):
+        while b is not None and b not in path and b["waits_for"] != "notification":
             path.append(b)
             b = by_worker.get(b["holder"]) if b["holder"] is not None else None
         if path and b is start:
@@ -481,10 +481,9 @@ def _cycle(blocked: Sequence[WaitingWorker]) -> list[WaitingWorker]:
     return []
 
 
-def _awaits_notification(b: WaitingWorker) -> bool:
-    """`threading.Condition.wait` waits for a lock that it made and took itself."""
-    code = b["code"]
-    return code is not None and code.co_qualname == "Condition.wait" and b["holder"] == b["worker"]
+def _held(b: WaitingWorker) -> list[int]:
+    """The locks that it holds, but not what `Condition.wait` has made to wait for it."""
+    return [lock for lock in b["holds"] if b["waits_for"] != "notification" or lock != b["loc"]]
 
 
 def _waiting_rows(
@@ -494,7 +493,7 @@ def _waiting_rows(
     labels: Labels,
 ) -> list[Row]:
     """Where a worker took what it holds, and where it waits."""
-    sites = [e for lock in b["holds"] if (e := acquired.get((b["worker"], lock)))]
+    sites = [e for lock in _held(b) if (e := acquired.get((b["worker"], lock)))]
     sites.sort(key=lambda e: e.step_index)
     filename, lineno = place_of(b["code"], b["offset"])
     return [
@@ -509,7 +508,7 @@ def _row(filename: str, lineno: int, tag: str) -> Row:
 
 def _goal(b: WaitingWorker, name: Namer, labels: Labels) -> str:
     """What a worker waits for."""
-    if _awaits_notification(b):
+    if b["waits_for"] == "notification":
         return "a notification"
     if b["waits_for"] == "task":
         return b["goal"]
@@ -520,7 +519,7 @@ def _goal(b: WaitingWorker, name: Namer, labels: Labels) -> str:
 
 def _held_by(b: WaitingWorker, blocked: Sequence[WaitingWorker], name: Namer) -> str:
     """Who could end the wait, in parentheses; empty when that needs no saying."""
-    if b["waits_for"] in ("join", "task") or _awaits_notification(b):
+    if b["waits_for"] in ("join", "task", "notification"):
         return ""
     if b["waits_for"] == "data":
         return " (where nobody sends anything)"

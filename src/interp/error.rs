@@ -5,6 +5,7 @@ use std::ffi::CString;
 use pyo3_ffi as ffi;
 
 use super::object::{Obj, Owned};
+use super::thread_state::ThreadState;
 
 /// An exception is set in the current thread state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,7 +168,7 @@ pub fn is_main_interpreter() -> bool {
 pub fn withdraw_from_thread(identity: usize) {
     // SAFETY: NULL withdraws; an unknown identity is ignored.
     unsafe { ffi::PyThreadState_SetAsyncExc(identity as _, std::ptr::null_mut()) };
-    super::thread_state::forget_exceptions();
+    ThreadState::current().attend_to_exceptions();
 }
 
 /// Sets `SystemExit`, which ends a thread silently.
@@ -182,16 +183,27 @@ pub fn is_abandoned(exception: Obj<'_>) -> bool {
     ABANDONED.get().is_some_and(|class| is_instance(exception, class.borrow()))
 }
 
+/// Is it Ctrl-C?
+pub fn is_keyboard_interrupt(exception: Obj<'_>) -> bool {
+    // SAFETY: reads the address of a static exception class.
+    let class = unsafe { Obj::from_arg(ffi::PyExc_KeyboardInterrupt) };
+    is_instance(exception, class)
+}
+
 /// Runs pending signal handlers.
 pub fn check_signals() -> Result<()> {
     // SAFETY: a thread state is attached.
     if unsafe { ffi::PyErr_CheckSignals() } < 0 { Err(Raised) } else { Ok(()) }
 }
 
-/// Lets the thread of this identity raise [`abandoned`] at its next bytecode.
-pub fn raise_in_thread(identity: usize) {
-    if let Some(class) = ABANDONED.get() {
+/// Lets the thread of this identity raise [`abandoned`] at its next bytecode; or
+/// [`system_exit`], if it is one of `threading`'s, which reports any other exception.
+pub fn raise_in_thread(identity: usize, is_threadings: bool) {
+    let abandoned = ABANDONED.get().map(|class| class.borrow().as_ptr());
+    // SAFETY: reads the address of a static exception class.
+    let class = if is_threadings { Some(unsafe { ffi::PyExc_SystemExit }) } else { abandoned };
+    if let Some(class) = class {
         // SAFETY: an exception class; an unknown identity is ignored.
-        unsafe { ffi::PyThreadState_SetAsyncExc(identity as _, class.borrow().as_ptr()) };
+        unsafe { ffi::PyThreadState_SetAsyncExc(identity as _, class) };
     }
 }

@@ -76,6 +76,7 @@ impl ThreadState {
             ffi::PyThread_tss_set(gilstate_key(), self.raw().cast());
             ffi::PyThreadState_Swap(self.raw().cast());
         }
+        self.attend_to_exceptions();
     }
 
     /// Detaches the attached state and lets other threads run Python.
@@ -90,6 +91,7 @@ impl ThreadState {
         sleep_at_exit();
         // SAFETY: made by this OS thread, and attached nowhere.
         unsafe { ffi::PyEval_RestoreThread(self.raw().cast()) }
+        self.attend_to_exceptions();
     }
 
     /// Is it attached nowhere? Anybody may ask.
@@ -167,6 +169,7 @@ impl ThreadState {
             ffi::PyThread_tss_set(gilstate_key(), self.raw().cast());
             ffi::PyEval_RestoreThread(self.raw().cast());
         }
+        self.attend_to_exceptions();
     }
 
     /// Switches to a state that another OS thread lends.
@@ -301,11 +304,37 @@ impl ThreadState {
         }
     }
 
+    /// Is something to be raised in it that has not been raised yet?
+    pub fn is_to_raise(self) -> bool {
+        // SAFETY: reads a word of a live state.
+        unsafe { !(*self.raw()).async_exc.is_null() }
+    }
+
     /// Takes back what was to be raised in it. To be called with some state attached.
     pub fn withdraw_exceptions(self) {
         // SAFETY: the field owns its reference, and is cleared before that is dropped.
         if unsafe { clear(&raw mut (*self.raw()).async_exc) } {
-            forget_exceptions();
+            ThreadState::current().attend_to_exceptions();
+        }
+    }
+
+    /// Up to 3.11 the interpreter looks for what is to be raised in any thread until one
+    /// raises, and meanwhile enters no function that is traced (`DO_TRACING` in
+    /// `Python/ceval.c` goes round and round). This state is attached: it shall look only
+    /// for what is to be raised in this one. Another thread's makes it look again when it
+    /// takes the GIL (`take_gil`).
+    #[inline]
+    pub fn attend_to_exceptions(self) {
+        #[cfg(not(Py_3_12))]
+        // SAFETY: a live state of a live interpreter; with the GIL held nobody else writes
+        // the flag.
+        unsafe {
+            let looks = &raw mut (*(*self.raw()).interp).ceval.pending.async_exc;
+            while (*looks != 0) != self.is_to_raise() {
+                *looks = self.is_to_raise().into();
+                // Whoever takes the GIL works out anew what there is to look for.
+                ffi::PyEval_RestoreThread(ffi::PyEval_SaveThread());
+            }
         }
     }
 
@@ -401,29 +430,6 @@ unsafe fn clear(field: *mut *mut layout::PyObject) -> bool {
         let old = std::mem::replace(&mut *field, std::ptr::null_mut());
         ffi::Py_XDECREF(old.cast());
         !old.is_null()
-    }
-}
-
-/// To be called, with a state attached, when an exception that was to be raised in a
-/// thread has been taken back. Up to 3.11 the interpreter looks for it for ever, and a
-/// function that is traced is not even entered meanwhile (`DO_TRACING` in
-/// `Python/ceval.c` goes round and round).
-pub fn forget_exceptions() {
-    #[cfg(not(Py_3_12))]
-    // SAFETY: with the GIL held the list of states does not change while it is walked,
-    // and nobody else writes the flag.
-    unsafe {
-        let interpreter = ffi::PyInterpreterState_Get();
-        let mut next = ffi::PyInterpreterState_ThreadHead(interpreter);
-        while let Some(raw) = NonNull::new(next.cast::<PyThreadState>()) {
-            if !(*raw.as_ptr()).async_exc.is_null() {
-                return;
-            }
-            next = ffi::PyThreadState_Next(next);
-        }
-        (*interpreter.cast::<layout::PyInterpreterState>()).ceval.pending.async_exc = 0;
-        // Whoever takes the GIL works out anew what there is to look for.
-        ffi::PyEval_RestoreThread(ffi::PyEval_SaveThread());
     }
 }
 

@@ -1,11 +1,13 @@
 //! What `threading` remembers of workers.
 
+use std::ffi::CStr;
+
 use pyo3_ffi as ffi;
 
 use super::call::call;
 use super::code::{attribute, dict_items, import};
 use super::error;
-use super::object::Owned;
+use super::object::{Obj, Owned};
 use super::thread_state::{is_worker_identity, worker_identity};
 
 /// `threading._active`: a worker that asks for `current_thread()` leaves an
@@ -66,38 +68,77 @@ pub fn place_of(identity: usize) -> Option<String> {
     })
 }
 
-/// While it lives, exceptions that end threads are not reported: they are ours.
-pub struct Hush {
-    module: Owned,
-    hook: Owned,
-}
+/// While it lives, nothing reports exceptions that end threads: they are ours.
+pub struct Hush(Vec<(Owned, &'static CStr, Owned)>);
 
 impl Hush {
-    /// Silences `threading.excepthook`.
-    pub fn begin() -> Option<Hush> {
-        let hush = || -> error::Result<Hush> {
-            let module = import(c"threading")?;
-            let hook = attribute(module.borrow(), c"excepthook")?;
-            let silent = attribute(import(c"builtins")?.borrow(), c"id")?;
-            set_hook(&module, &silent)?;
-            Ok(Hush { module, hook })
-        };
-        hush().map_err(|error::Raised| drop(error::take())).ok()
+    /// Silences `threading`, and `concurrent.futures` where it has been imported.
+    pub fn begin() -> Hush {
+        let mut hush = Hush(vec![]);
+        if hush.silence().is_err() {
+            drop(error::take());
+        }
+        hush
+    }
+
+    fn silence(&mut self) -> error::Result<()> {
+        let silent = attribute(import(c"builtins")?.borrow(), c"id")?;
+        self.put(import(c"threading")?, c"excepthook", silent)?;
+        let modules = attribute(import(c"sys")?.borrow(), c"modules")?;
+        let is_pools = |key: Obj<'_>| key.as_str().as_deref() == Some("concurrent.futures._base");
+        let pools = dict_items(modules.borrow()).find(|(key, _)| is_pools(*key));
+        if let Some((_, pools)) = pools {
+            let logger = attribute(pools, c"LOGGER")?;
+            self.put(logger, c"disabled", Owned::from_bool(true))?;
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, owner: Owned, name: &'static CStr, value: Owned) -> error::Result<()> {
+        let before = attribute(owner.borrow(), name)?;
+        set_attribute(&owner, name, &value)?;
+        self.0.push((owner, name, before));
+        Ok(())
     }
 }
 
 impl Drop for Hush {
     fn drop(&mut self) {
-        if set_hook(&self.module, &self.hook).is_err() {
+        for (owner, name, before) in self.0.drain(..) {
+            if set_attribute(&owner, name, &before).is_err() {
+                drop(error::take());
+            }
+        }
+    }
+}
+
+fn set_attribute(owner: &Owned, name: &CStr, value: &Owned) -> error::Result<()> {
+    let (owner, value) = (owner.borrow().as_ptr(), value.borrow().as_ptr());
+    // SAFETY: live objects and a NUL-terminated name.
+    let failed = unsafe { ffi::PyObject_SetAttrString(owner, name.as_ptr(), value) } < 0;
+    if failed { Err(error::Raised) } else { Ok(()) }
+}
+
+/// Lets `threading` forget threads whose start was given up: they would be listed for
+/// ever. `functions` are what threads have been started with.
+pub fn forget_starts<'a>(functions: impl Iterator<Item = Obj<'a>>) {
+    for function in functions {
+        if forget_start(function).is_err() {
             drop(error::take());
         }
     }
 }
 
-fn set_hook(module: &Owned, hook: &Owned) -> error::Result<()> {
-    let (module, hook) = (module.borrow().as_ptr(), hook.borrow().as_ptr());
-    // SAFETY: a live module and a live callable.
-    let failed = unsafe { ffi::PyObject_SetAttrString(module, c"excepthook".as_ptr(), hook) } < 0;
+fn forget_start(function: Obj<'_>) -> error::Result<()> {
+    let limbo = attribute(import(c"threading")?.borrow(), c"_limbo")?;
+    let limbo = limbo.borrow().as_ptr();
+    // SAFETY: PyDict_Check on a live object; then a dict.
+    if unsafe { ffi::PyDict_Check(limbo) == 0 || ffi::PyDict_Size(limbo) == 0 } {
+        return Ok(());
+    }
+    let thread = attribute(function, c"__self__")?;
+    // SAFETY: a dict whose keys are threads; a key that is missing is a KeyError.
+    let failed = unsafe { ffi::PyDict_DelItem(limbo, thread.borrow().as_ptr()) } < 0;
     if failed { Err(error::Raised) } else { Ok(()) }
 }
 

@@ -537,6 +537,7 @@ mod settrace {
         what: c_int,
         argument: *mut ffi::PyObject,
     ) -> c_int {
+        ThreadState::current().attend_to_exceptions();
         let chained = !object.is_null();
         // SAFETY: the arguments of this call.
         let told = unsafe { look_at_event(frame, what, chained) };

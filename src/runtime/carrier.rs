@@ -73,15 +73,15 @@ pub fn run<T: Send + 'static>(
     }));
     let mut watcher = Watcher::new(&lent, signals, watch, thread);
     watcher.wait();
-    let raised = watcher.raised.take();
+    let (raised, ended_host) = (watcher.raised.take(), watcher.ended_host);
     lent.return_home();
+    if ended_host {
+        error::withdraw_from_thread(lent.identity());
+    }
     // Whatever comes of it, it is dropped here, where Python can run.
     let result = slot.lock().take();
     match raised {
-        Some(exception) => {
-            error::withdraw_from_thread(lent.identity());
-            Err(error::restore(exception))
-        }
+        Some(exception) => Err(error::restore(exception)),
         None => Ok(result),
     }
 }
@@ -115,6 +115,55 @@ fn post(job: Job) -> &'static gil::Watch {
     watch
 }
 
+/// A worker that does nothing more is left behind so long after it was to end.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// One that goes on doing nothing that is seen has swallowed what was raised in it, and
+/// is raised at again after so long.
+const AGAIN: Duration = Duration::from_millis(300);
+
+/// What was seen of an execution.
+struct Seen {
+    execution: u64,
+    /// When it began.
+    begun: Instant,
+    progress: u64,
+    /// When a worker reached a scheduling point last.
+    progressed: Instant,
+    /// Why it is given up, since when, and when that was raised in a worker last.
+    given_up: Option<(Cut, Instant, Instant)>,
+}
+
+impl Seen {
+    fn new() -> Seen {
+        let now = Instant::now();
+        Seen { execution: 0, begun: now, progress: 0, progressed: now, given_up: None }
+    }
+
+    /// Looks once more. Does a worker run?
+    fn look(&mut self, signals: &Signals) -> bool {
+        let in_worker = signals.in_worker.load(Relaxed) != 0;
+        let execution = signals.execution.load(Relaxed);
+        let progress = signals.progress.load(Relaxed);
+        if !in_worker || execution != self.execution {
+            *self = Seen { execution, progress, ..Seen::new() };
+        } else if progress != self.progress {
+            (self.progress, self.progressed) = (progress, Instant::now());
+        }
+        in_worker
+    }
+
+    /// Does a worker of the same execution still run?
+    fn is_up_to_date(&self, signals: &Signals) -> bool {
+        signals.in_worker.load(Relaxed) != 0 && signals.execution.load(Relaxed) == self.execution
+    }
+
+    /// Has nothing been seen for so long after this?
+    fn is_quiet(&self, after: Instant, time: Duration) -> bool {
+        after.max(self.progressed).elapsed() >= time
+    }
+}
+
 /// What the caller's thread does while it waits.
 struct Watcher<'a> {
     lent: &'a Lent,
@@ -125,6 +174,8 @@ struct Watcher<'a> {
     started: Instant,
     /// What a signal handler raised.
     raised: Option<Owned>,
+    /// Was raised in setup or invariant?
+    ended_host: bool,
 }
 
 impl<'a> Watcher<'a> {
@@ -134,42 +185,41 @@ impl<'a> Watcher<'a> {
         watch: Watch,
         thread: &'static gil::Watch,
     ) -> Self {
-        Watcher { lent, signals, watch, thread, started: Instant::now(), raised: None }
+        let started = Instant::now();
+        Watcher { lent, signals, watch, thread, started, raised: None, ended_host: false }
     }
 
     /// Waits until the carrier has finished, or has to be left behind.
     fn wait(&mut self) {
-        let (mut progress, mut since) = (0, Instant::now());
-        let (mut execution, mut begun) = (0, Instant::now());
-        let mut raised_at = None::<Instant>;
+        let mut seen = Seen::new();
         let mut standstill = Standstill::default();
         loop {
             if self.lent.wait(TICK) {
                 return;
             }
             let asked = Instant::now();
-            let mut ends = self.run_handlers().then_some(Cut::Interrupted);
-            if asked.elapsed() > self.watch.stuck_after {
-                // A worker kept the GIL all the time.
-                ends = ends.or(Some(Cut::Stuck));
+            self.run_handlers();
+            let kept_gil = asked.elapsed() > self.watch.stuck_after;
+            let in_worker = seen.look(self.signals);
+            let over = self.watch.total.is_some_and(|limit| self.started.elapsed() > limit);
+            let cut = if over || self.raised.is_some() {
+                Some(Cut::Interrupted)
+            } else if kept_gil {
+                Some(Cut::Stuck)
+            } else if seen.begun.elapsed() > self.watch.run {
+                Some(Cut::RunTime)
+            } else if seen.progressed.elapsed() > self.watch.stuck_after {
+                Some(Cut::Stuck)
+            } else {
+                None
+            };
+            if !in_worker {
+                if cut == Some(Cut::Interrupted) {
+                    self.end_host();
+                }
+                continue;
             }
-            if self.watch.total.is_some_and(|limit| self.started.elapsed() > limit) {
-                ends = ends.or(Some(Cut::Interrupted));
-            }
-            let (now, in_worker) = (Instant::now(), self.signals.in_worker.load(Relaxed) != 0);
-            if ends == Some(Cut::Interrupted) && !in_worker {
-                self.signals.interrupt(Cut::Interrupted);
-            }
-            if !in_worker || self.signals.execution.load(Relaxed) != execution {
-                (execution, begun) = (self.signals.execution.load(Relaxed), now);
-            } else if now - begun > self.watch.run {
-                ends = ends.or(Some(Cut::RunTime));
-            }
-            if !in_worker || self.signals.progress.load(Relaxed) != progress {
-                (progress, since) = (self.signals.progress.load(Relaxed), now);
-                raised_at = None;
-            }
-            let blocks = standstill.lasts(self.thread) >= BLOCKS && in_worker;
+            let blocks = standstill.lasts(self.thread) >= BLOCKS;
             if self.watch.falls_back
                 && blocks
                 && self.signals.others.load(Relaxed) > 0
@@ -179,54 +229,59 @@ impl<'a> Watcher<'a> {
                 self.signals.needs_threads.lock().get_or_insert(what);
                 return;
             }
-            if now - since > self.watch.stuck_after {
-                ends = ends.or(Some(Cut::Stuck));
-            }
-            if let Some(cut) = ends.filter(|_| in_worker && raised_at.is_none()) {
-                self.end_worker(cut);
-                raised_at = Some(now);
-            }
-            let patience = Duration::from_secs(1);
-            if raised_at.is_some_and(|at| at.elapsed() > patience) && self.abandon() {
-                return;
+            match seen.given_up {
+                Some((_, first, _)) if seen.is_quiet(first, PATIENCE) && self.abandon() => return,
+                Some((cut, _, last)) if seen.is_quiet(last, AGAIN) => {
+                    self.end_worker(cut, &mut seen);
+                }
+                Some(_) => {}
+                None => cut.into_iter().for_each(|cut| self.end_worker(cut, &mut seen)),
             }
         }
     }
 
     /// Runs the handlers of signals that came in meanwhile, on the thread that
-    /// Python expects them on. Did one raise?
-    fn run_handlers(&mut self) -> bool {
-        if self.raised.is_some() {
-            return false;
+    /// Python expects them on, until one raises.
+    fn run_handlers(&mut self) {
+        if self.raised.is_none() {
+            self.raised = self.lent.with_python(|| match error::check_signals() {
+                Ok(()) => None,
+                Err(error::Raised) => error::take(),
+            });
         }
-        self.raised = self.lent.with_python(|| match error::check_signals() {
-            Ok(()) => None,
-            Err(error::Raised) => error::take(),
-        });
-        if self.raised.is_some() {
-            if self.signals.in_worker.load(Relaxed) == 0 {
-                let identity = self.lent.identity();
-                self.lent.with_python(|| error::raise_in_thread(identity));
-            }
-            self.signals.interrupt(Cut::Interrupted);
+    }
+
+    /// Raises in setup or invariant, once.
+    fn end_host(&mut self) {
+        self.signals.interrupt(Cut::Interrupted);
+        if !std::mem::replace(&mut self.ended_host, true) {
+            let identity = self.lent.identity();
+            self.lent.with_python(|| error::raise_in_thread(identity, false));
         }
-        self.raised.is_some()
     }
 
     /// Raises in the worker that runs, at its next bytecode, and notes where that was.
-    fn end_worker(&mut self, cut: Cut) {
+    fn end_worker(&mut self, cut: Cut, seen: &mut Seen) {
         let signals = self.signals;
         let place = self.lent.with_python(|| {
+            // It may have ended before this thread could run Python.
+            if !seen.is_up_to_date(signals) {
+                return None;
+            }
             let identity = signals.identity.load(Relaxed);
             let place = threads::place_of(identity);
             signals.interrupt(cut);
-            // It may have ended before this thread could run Python.
-            if signals.in_worker.load(Relaxed) != 0 {
-                error::raise_in_thread(identity);
-            }
-            place
+            signals.raised.store(identity, Relaxed);
+            error::raise_in_thread(identity, signals.in_thread.load(Relaxed));
+            Some(place)
         });
-        *self.signals.stuck_at.lock() = place;
+        let Some(place) = place else { return };
+        let now = Instant::now();
+        if seen.given_up.is_none() {
+            *self.signals.stuck_at.lock() = place;
+        }
+        let first = seen.given_up.map_or(now, |(_, first, _)| first);
+        seen.given_up = Some((cut, first, now));
     }
 
     /// The worker does not even reach the next bytecode: leaves it behind with its

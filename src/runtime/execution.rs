@@ -60,6 +60,8 @@ pub struct Slot {
     pub site: Site,
     /// Its next event in words, where an execution follows a script.
     pub label: Option<Label>,
+    /// It stands before a lock that a notification of a condition releases.
+    pub for_notification: bool,
     /// When its wait times out, in virtual seconds.
     pub deadline: Option<f64>,
     /// Its wait has timed out, and it has not noticed yet.
@@ -99,6 +101,7 @@ impl Slot {
             pending: Accesses::new(),
             site: Site { code: u32::MAX, offset: 0, what: "start" },
             label: None,
+            for_notification: false,
             deadline: None,
             timed_out: false,
             open: false,

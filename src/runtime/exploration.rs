@@ -136,7 +136,7 @@ impl Violation {
 pub struct Blocked {
     /// Who waits.
     pub worker: Worker,
-    /// For what: "lock", "join".
+    /// For what: "lock", "notification", "join", "data".
     pub waits_for: &'static str,
     /// The location, or the worker that is joined.
     pub loc: Loc,
@@ -579,6 +579,10 @@ impl<'a> Explorer<'a> {
             Err(Some(exception)) if error::is_abandoned(exception.borrow()) => {
                 Verdict::Cut(Cut::Interrupted)
             }
+            // Without a GIL it runs where signal handlers do.
+            Err(Some(exception)) if error::is_keyboard_interrupt(exception.borrow()) => {
+                Verdict::Broken(exception)
+            }
             Err(Some(exception)) => Verdict::Fails(Violation::InvariantError(exception)),
             Ok(false) | Err(None) => Verdict::Fails(Violation::Invariant),
         }
@@ -615,7 +619,7 @@ impl<'a> Explorer<'a> {
             };
             let index = self.seat_of(worker);
             if hush.is_none() && session::ends_thread(worker) {
-                hush = ThreadState::current().on_os_stack(known_threads::Hush::begin);
+                hush = Some(ThreadState::current().on_os_stack(known_threads::Hush::begin));
             }
             if seats.len() <= index {
                 seats.resize_with(index + 1, || None);
@@ -636,6 +640,7 @@ impl<'a> Explorer<'a> {
             let Some(seat) = seats[index].as_mut() else { continue };
             self.signals.identity.store(seat.state().identity(), Relaxed);
             self.signals.worker.store(worker.into(), Relaxed);
+            self.signals.in_thread.store(threads::is_thread(worker), Relaxed);
             let is_loop = self.job.tasks.is_some();
             let others = session::with(|e| if is_loop { 0 } else { e.unfinished_but(worker) });
             self.signals.others.store(others, Relaxed);
@@ -724,7 +729,8 @@ impl<'a> Explorer<'a> {
             if let Some(worker) = back {
                 session::with(|execution| execution.come_back(worker as Worker));
                 if let (Some(_), Some(seat)) = (cut, &seats[worker]) {
-                    error::raise_in_thread(seat.state().identity());
+                    let is_thread = threads::is_thread(worker as Worker);
+                    error::raise_in_thread(seat.state().identity(), is_thread);
                 }
                 return;
             }
@@ -838,8 +844,11 @@ impl<'a> Explorer<'a> {
     /// Drops what an execution has kept, and the threads it pretended to be.
     fn clean_up(&self) {
         let kept = session::with(|execution| execution.locations.clear());
-        let left = (threads::begin_execution(), tasks::begin_execution());
-        self.lent.with(|| drop((kept, left)));
+        let (threads, tasks) = (threads::begin_execution(), tasks::begin_execution());
+        self.lent.with(|| {
+            known_threads::forget_starts(threads.functions.iter().map(Owned::borrow));
+            drop((kept, threads, tasks));
+        });
         if let Some(active) = &self.active {
             active.purge(session::with(|execution| execution.workers.len()));
         }
@@ -1045,8 +1054,9 @@ fn run_thread(task: threads::Task, thread: ThreadState) {
     if let (Err(Raised), Some(exception)) = (result, error::take()) {
         if error::is_abandoned(exception.borrow()) {
             session::note_abandoned();
+        } else {
+            primitives::threads::report_unraisable(exception, task.function.borrow());
         }
-        primitives::threads::report_unraisable(exception, task.function.borrow());
     }
     let ended = match &task.handle {
         Some(handle) => threads::end(handle.borrow()),
@@ -1116,18 +1126,20 @@ fn blocked() -> Vec<Blocked> {
             let Some(wanted) = wanted else { continue };
             let join = wanted.kind == Kind::Join;
             let place = execution.locations.place(wanted.loc).filter(|_| !join);
+            let holder = execution.resources.get(&wanted.loc).and_then(|r| r.holder);
             blocked.push(Blocked {
                 worker: pending.worker,
                 waits_for: match (join, place.and_then(resources::text)) {
                     (true, _) => "join",
                     (_, Some(text)) if !text.starts_with("file:") => "data",
+                    _ if slot.for_notification => "notification",
                     _ => "lock",
                 },
                 loc: wanted.loc,
                 type_name: place.map_or_else(String::new, |p| {
                     resources::text(p).unwrap_or_else(|| p.object.borrow().type_name())
                 }),
-                holder: execution.resources.get(&wanted.loc).and_then(|r| r.holder),
+                holder: holder.filter(|_| !slot.for_notification),
                 site: slot.site,
                 holds: held(pending.worker),
             });

@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
@@ -34,6 +34,10 @@ pub struct Signals {
     pub identity: AtomicUsize,
     /// Index of the worker that runs.
     pub worker: AtomicUsize,
+    /// Is it a thread that another worker has started?
+    pub in_thread: AtomicBool,
+    /// Identity of the worker in which the caller has raised last.
+    pub raised: AtomicUsize,
     /// How many other workers have not ended.
     pub others: AtomicUsize,
     /// What a worker did that a fiber cannot do.
@@ -273,12 +277,31 @@ pub fn give_turn_away() -> Result<()> {
     {
         return Ok(());
     }
+    if notice_end(worker) {
+        return Ok(());
+    }
     seat::suspend();
     if with(|execution| execution.workers[worker as usize].killed) { Err(kill()) } else { Ok(()) }
 }
 
+/// Has the caller's thread just raised in the running worker? Then it is being unwound:
+/// it shall not be raised at once more before it has cleaned up.
+fn notice_end(worker: Worker) -> bool {
+    let state = ThreadState::current();
+    let raised = current().signals.borrow().raised.load(Ordering::Relaxed);
+    if raised != state.identity() || state.is_to_raise() {
+        return false;
+    }
+    current().signals.borrow().raised.store(0, Ordering::Relaxed);
+    poll_signals();
+    with(|execution| execution.workers[worker as usize].killed = true);
+    true
+}
+
 /// Raises the exception that unwinds an abandoned worker.
 fn kill() -> Raised {
+    // What else was to be raised in it would only disturb its clean-up.
+    ThreadState::current().withdraw_exceptions();
     let kills = current().kills.get() + 1;
     current().kills.set(kills);
     current().tolerated.set(0);
@@ -303,24 +326,35 @@ fn kill() -> Raised {
 /// that never give the turn away: they order nothing that matters.
 pub fn is_bookkeeping() -> bool {
     for (code, _) in crate::interp::frame::stack() {
-        let Some(table) = code.table() else { return false };
-        let role = *current().roles.borrow_mut().entry(table.id).or_insert_with(|| Role::of(code));
-        match role {
+        match role(code) {
             Role::Bookkeeping => return true,
             Role::Other => return false,
-            Role::Primitive => {}
+            Role::Primitive | Role::Wait => {}
         }
     }
     false
 }
 
+/// Is it `Condition.wait` that acquires a lock now? It waits for one that it has taken
+/// itself, and that a notification releases.
+fn is_for_notification() -> bool {
+    crate::interp::frame::stack().next().is_some_and(|(code, _)| role(code) == Role::Wait)
+}
+
+fn role(code: Code<'_>) -> Role {
+    let Some(table) = code.table() else { return Role::Other };
+    *current().roles.borrow_mut().entry(table.id).or_insert_with(|| Role::of(code))
+}
+
 /// What a function of `threading.py` is for.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Role {
     /// Keeping account of threads.
     Bookkeeping,
     /// A Condition, an Event: theirs is the role of their caller.
     Primitive,
+    /// `Condition.wait`, which is one of them.
+    Wait,
     /// Not in that file, or the body of a thread.
     Other,
 }
@@ -350,6 +384,7 @@ impl Role {
         match code.plain_name().as_str() {
             "run" => Role::Other,
             name if BOOKKEEPING.contains(&name) => Role::Bookkeeping,
+            _ if code.qualified_name() == "Condition.wait" => Role::Wait,
             _ => Role::Primitive,
         }
     }
@@ -390,7 +425,13 @@ pub fn step(
         });
         match turn {
             Some((Turn::Go, timed_out)) => return Ok(timed_out),
-            Some((Turn::Wait, _)) => give_turn_away()?,
+            Some((Turn::Wait, _)) => {
+                let for_notification = is_for_notification();
+                with(|execution| {
+                    execution.workers[worker as usize].for_notification = for_notification;
+                });
+                give_turn_away()?;
+            }
             None => return Err(kill()),
         }
     }
@@ -454,7 +495,9 @@ pub fn note_abandoned() {
 
 /// Is the running worker being unwound?
 pub fn is_killed() -> bool {
-    running().is_some_and(|worker| with(|execution| execution.workers[worker as usize].killed))
+    running().is_some_and(|worker| {
+        notice_end(worker) || with(|execution| execution.workers[worker as usize].killed)
+    })
 }
 
 /// The number of the location that stands for an object as a whole.

@@ -34,6 +34,8 @@ pub struct Children {
     /// How many workers the exploration has of its own.
     own: Worker,
     tasks: FxHashMap<Worker, Task>,
+    /// What they were started with in this execution.
+    functions: Vec<Owned>,
     /// What threads are joined through, kept alive: an address must not be reused.
     handles: FxHashMap<usize, (Worker, Owned)>,
 }
@@ -53,14 +55,24 @@ pub fn renumber() -> Option<impl Fn(Worker) -> Worker> {
     with(|children| children.family.renumber())
 }
 
-/// A new execution. What the last one has left is handed out, to be dropped
-/// where finalisers may run.
+/// What the threads of an execution have left, to be dropped where finalisers may run.
+pub struct Left {
+    /// What they were started with.
+    pub functions: Vec<Owned>,
+    _tasks: Vec<Task>,
+    _handles: Vec<Owned>,
+}
+
+/// A new execution: gives what the last one has left.
 #[must_use]
-pub fn begin_execution() -> (Vec<Task>, Vec<Owned>) {
+pub fn begin_execution() -> Left {
     with(|children| {
         children.family.begin_execution();
-        let handles = children.handles.drain().map(|(_, (_, handle))| handle).collect();
-        (children.tasks.drain().map(|(_, task)| task).collect(), handles)
+        Left {
+            functions: std::mem::take(&mut children.functions),
+            _tasks: children.tasks.drain().map(|(_, task)| task).collect(),
+            _handles: children.handles.drain().map(|(_, (_, handle))| handle).collect(),
+        }
     })
 }
 
@@ -76,6 +88,7 @@ pub fn start(task: Task) -> Result<Worker> {
         ));
     }
     let child = with(|children| {
+        children.functions.push(task.function.clone());
         let nth = children.family.count(parent, Made::Worker);
         children.family.index(parent, Made::Worker, nth)
     });
