@@ -180,6 +180,39 @@ impl<'a> Beginning<'a> {
     }
 
     fn needs_more_than(&self, bound: u32) -> bool {
+        !self.is_cheap(bound) && self.needs_certainly_more_than(bound)
+    }
+
+    /// Is it within the bound if the worker goes on each time that comes furthest, best to
+    /// where it can be left freely? (Found fast, if so.)
+    fn is_cheap(&self, bound: u32) -> bool {
+        let mut counts = Counts::from_elem(0, self.h.workers);
+        let mut last: Option<Worker> = None;
+        let mut preemptions = 0;
+        while counts != self.end {
+            let others = (0..self.h.workers as Worker).filter(|&worker| Some(worker) != last);
+            let runs = others.map(|worker| (worker, self.run(&counts, worker)));
+            let runs = runs.filter(|&(worker, to)| to > counts[worker as usize]);
+            let best = runs.max_by_key(|&(worker, to)| {
+                (!self.preempts(worker, to), to - counts[worker as usize])
+            });
+            let Some((worker, to)) = best else { return false };
+            preemptions += u32::from(last.is_some_and(|w| self.preempts(w, counts[w as usize])));
+            if preemptions > bound {
+                return false;
+            }
+            counts[worker as usize] = to;
+            last = Some(worker);
+        }
+        true
+    }
+
+    /// Is it a preemption to leave a worker after `n` of its events?
+    fn preempts(&self, worker: Worker, n: u32) -> bool {
+        n < self.end[worker as usize] && !leaves_freely(self.h, worker, n)
+    }
+
+    fn needs_certainly_more_than(&self, bound: u32) -> bool {
         let h = self.h;
         let mut layer = vec![(Counts::from_elem(0, h.workers), None)];
         let mut seen = FxHashSet::default();
@@ -192,10 +225,7 @@ impl<'a> Beginning<'a> {
                 if counts == self.end || seen.len() > PATIENCE {
                     return false;
                 }
-                let preempts = last.is_some_and(|last: Worker| {
-                    let n = counts[last as usize];
-                    n < self.end[last as usize] && !leaves_freely(h, last, n)
-                });
+                let preempts = last.is_some_and(|w: Worker| self.preempts(w, counts[w as usize]));
                 for worker in 0..h.workers as Worker {
                     if Some(worker) == last {
                         continue;
