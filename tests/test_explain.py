@@ -256,6 +256,10 @@ def test_write_write_with_names_of_workers_and_a_described_invariant():
         Write-write conflict: alice and bob both wrote Counter.last. The later write, by
         bob, replaces the other.
 
+        The workers ran one after the other here: alice, then bob. So no switch within a
+        worker is needed. If any order should do, look at setup and at the invariant as
+        well.
+
         What happened to shared state, in order:
 
           alice in Counter.touch

@@ -222,7 +222,8 @@ def _names(labels: dict[int, str]) -> list[str]:
 
 def _in_library(event: NativeEvent) -> bool:
     """Is it a step inside of a library function, which the user's line only called?"""
-    return "." in event[3]
+    _, code, _, what, _ = event
+    return "." in what or (code is not None and not is_user_file(code.co_filename))
 
 
 def _locked(event: NativeEvent) -> NativeEvent:

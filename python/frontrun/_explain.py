@@ -14,11 +14,14 @@ import textwrap
 import traceback
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
+from itertools import groupby
 from types import CodeType, TracebackType
 from typing import Literal, NotRequired, TypedDict
 
 from frontrun._trace_format import (
+    IO,
     WIDTH,
     ConflictInfo,
     Layout,
@@ -73,6 +76,8 @@ class WaitingWorker(TypedDict):
     code: CodeType | None
     offset: int
     holds: Sequence[int]
+    within: NotRequired[Sequence[CodeType]]
+    """The functions of libraries that it has called there, innermost first."""
     goal: NotRequired[str]
 
 
@@ -85,12 +90,16 @@ class Failure(TypedDict):
     events: Sequence[NativeEvent]
     exception: tuple[int, BaseException] | None
     error: BaseException | None
+    answer: NotRequired[str]
+    """What the invariant returned, as text."""
     blocked: Sequence[WaitingWorker]
     worker_names: Sequence[str]
     blocks: Sequence[tuple[NativeEvent, tuple[str, Sequence[tuple[str, str, int]]]]] | None
     """Of tasks, what each does between two suspensions, with its label as in `labels`."""
     callers: Sequence[Sequence[CodeType]]
     """Of each event the functions that led to the one it happened in, outermost last."""
+    within: NotRequired[Sequence[Sequence[CodeType]]]
+    """Of each event the functions of libraries that were called there, innermost first."""
     labels: Sequence[tuple[str, Sequence[tuple[str, str, int]]]]
     """Of each event, in terms that last: the function, and (kind, name of the location,
     its number in this execution) of each access."""
@@ -128,7 +137,7 @@ def explain(
         what = "Race condition"
         story = _tell_exception(failure, name)
         if trace:
-            story += _tell_race(trace, name, labels)
+            story += _tell_race(failure, trace, name, labels)
         elif failure["kind"] == "exception":
             what = "Exception"
         in_order = True
@@ -136,7 +145,7 @@ def explain(
         [
             found_after(what, failure["execution"], num_explored),
             *story,
-            interleaving(trace, name, labels, max_lines) if in_order else "",
+            _tell_order(failure, trace, name, labels, max_lines) if in_order else "",
             _verdict(failure, invariant_desc),
             *map(wrap, notes),
             reproduction(reproduction_attempts, reproduction_successes),
@@ -223,7 +232,13 @@ def _trace_events(failure: Failure) -> list[TraceEvent]:
         while chain and chain[-1].endswith("<lambda>"):
             chain.pop()  # merely what a worker was written as
         event.call_chain = chain or None
-    return [event for event in events if event.access_type is not None]
+    return [
+        event
+        for event in events
+        # Of a buffered file, the lock is nothing but a part of its C code.
+        if event.access_type is not None
+        and not (event.access_type in _OF_LOCKS and event.obj_type_name in _BUFFERED)
+    ]
 
 
 def trace_events(events: Sequence[NativeEvent], worker_names: Sequence[str]) -> list[TraceEvent]:
@@ -281,11 +296,16 @@ def _waits(failure: Failure) -> list[TraceEvent]:
             b["code"],
             b["offset"],
             None,
-            (b["waits_for"], b["loc"], b["type_name"], "", None),
+            (b["waits_for"], b["loc"], *_split(b["type_name"]), None),
             namer(failure["worker_names"]),
         )
         for b in failure["blocked"]
     ]
+
+
+def _split(type_name: str) -> tuple[str, str]:
+    """Type and field of what a worker waits for: what is no object is known by a text."""
+    return (IO, type_name) if ":" in type_name else (type_name, "")
 
 
 @lru_cache(maxsize=4096)
@@ -306,16 +326,27 @@ def _shown_events(failure: Failure) -> list[TraceEvent]:
     """The accesses that matter: of shared state, and of the locks that have to do with it."""
     events = _trace_events(failure)
     shown = shared_locations(events)
-    for b in failure["blocked"]:
-        shown |= {b["loc"], *b["holds"]}
+    if failure["kind"] == "deadlock":
+        shown |= {location for b in failure["blocked"] for location in (_wanted(b), *b["holds"])}
+        shown -= {_wanted(b) for b in failure["blocked"] if _awaits_notification(b)}
+    else:
+        # Locks that have nothing to do with any data only distract from what has.
+        data = {e.location for e in events if e.access_type not in _OF_LOCKS} & shown
+        shown = data or shown
     shown |= {lock for e, locks in _with_locks(events) if e.location in shown for lock in locks}
     return [e for e in events if e.location in shown]
+
+
+_OF_LOCKS = ("acquire", "release", "tryacquire")
+_BUFFERED = ("BufferedReader", "BufferedWriter", "BufferedRandom")
 
 
 def _with_locks(events: Iterable[TraceEvent]) -> Iterator[tuple[TraceEvent, set[Hashable]]]:
     """Each read and write with the locks that its worker holds then."""
     held: defaultdict[int, Counter[Hashable]] = defaultdict(Counter)
     for e in events:
+        if e.obj_type_name == "SimpleQueue":
+            continue
         if e.access_type == "acquire":
             held[e.thread_id][e.location] += 1
         elif e.access_type == "release":
@@ -348,6 +379,11 @@ def unordered(events: Iterable[TraceEvent]) -> Iterator[tuple[TraceEvent, TraceE
             latest[e.location][_access(e)] = mine[me], e
 
 
+def _wanted(b: WaitingWorker) -> Hashable:
+    """The location of what a worker waits for."""
+    return _worker_location(b["loc"]) if b["waits_for"] == "join" else b["loc"]
+
+
 def _worker_location(worker: int) -> Hashable:
     return "worker", worker
 
@@ -355,13 +391,59 @@ def _worker_location(worker: int) -> Hashable:
 # Telling it
 
 
-def _tell_race(trace: Sequence[TraceEvent], name: Namer, labels: Labels) -> list[str]:
+def _tell_order(
+    failure: Failure, trace: Sequence[TraceEvent], name: Namer, labels: Labels, max_lines: int
+) -> str:
+    """What happened, with the inner workings of libraries as calls of these."""
+    within = failure.get("within")
+    told = [_as_call(e, within[e.step_index]) for e in trace] if within else trace
+    calls = {e.location: e.attr_name or "" for e in told if e.access_type == "call"}
+    return interleaving(told, name, {**labels, **calls}, max_lines)
+
+
+def _as_call(event: TraceEvent, within: Sequence[CodeType]) -> TraceEvent:
+    """What a lock does inside of a library is nothing to its callers."""
+    called = [code for code in within if not code.co_name.startswith("__")]
+    if event.access_type not in _OF_LOCKS or not called:
+        return event
+    outermost = f"{function_name(called[-1])}()"
+    where = "call", outermost
+    return replace(
+        event, access_type="call", attr_name=outermost, obj_type_name=None, location=where
+    )
+
+
+def _tell_serial(failure: Failure, name: Namer) -> str:
+    """That the workers did not even overlap, if they did not."""
+    turns = [worker for worker, _ in groupby(event[0] for event in failure["events"])]
+    started = any(access[0] == "start" for event in failure["events"] for access in event[4])
+    if started or len(turns) < 2 or len(set(turns)) < len(turns):
+        return ""
+    return (
+        f"The workers ran one after the other here: {', then '.join(map(name, turns))}. So no "
+        "switch within a worker is needed. If any order should do, look at setup and at the "
+        "invariant as well."
+    )
+
+
+def _tell_race(
+    failure: Failure, trace: Sequence[TraceEvent], name: Namer, labels: Labels
+) -> list[str]:
     """How the workers collided: preferably where nothing puts their accesses in order."""
     racing = {location_of(a) for a, _ in unordered(trace)}
     conflict = classify([e for e in trace if location_of(e) in racing], name, labels)
     if conflict.pattern == "unknown":
         conflict = classify(trace, name, labels)
-    return [wrap(conflict.summary), wrap(_tell_locks(conflict, trace, name, labels))]
+    summary, serial = conflict.summary, _tell_serial(failure, name)
+    if conflict.pattern == "unknown":
+        summary = (
+            "The workers share no data that changes, only locks, queues or threads: the order "
+            "in which they use these decides."
+        )
+    elif serial and failure["execution"] == 1 and conflict.pattern == "order_violation":
+        summary = ""  # whether another order does better, nobody knows yet
+    locks = _tell_locks(conflict, trace, name, labels)
+    return [wrap(summary), wrap(locks), wrap(serial)]
 
 
 def _tell_locks(
@@ -390,11 +472,20 @@ def _tell_exception(failure: Failure, name: Namer) -> list[str]:
 
 def _verdict(failure: Failure, invariant_desc: str | None) -> str:
     if failure["kind"] == "invariant":
-        desc = f": {invariant_desc}" if invariant_desc else "."
+        desc = f": {invariant_desc}" if invariant_desc else _tell_answer(failure.get("answer", ""))
         return wrap(f"The invariant does not hold in the final state{desc}")
     if failure["kind"] == "invariant_error" and failure["error"] is not None:
         return _with_traceback("The invariant raised ", failure["error"])
     return ""
+
+
+def _tell_answer(answer: str) -> str:
+    match answer:
+        case "" | "False":
+            return "."
+        case "None":
+            return ": it returned None, and has to return something true if all is well."
+    return f": it returned {answer}."
 
 
 def _with_traceback(prefix: str, exception: BaseException) -> str:
@@ -481,9 +572,36 @@ def _cycle(blocked: Sequence[WaitingWorker]) -> list[WaitingWorker]:
     return []
 
 
+def _awaits_notification(b: WaitingWorker) -> bool:
+    """`threading.Condition.wait` waits for a lock that it made and took itself."""
+    code = next(iter(b.get("within", ())), b["code"])
+    of_condition = code is not None and code.co_qualname == "Condition.wait"
+    return b["waits_for"] == "notification" or (of_condition and b["holder"] == b["worker"])
+
+
+_NOTIFICATIONS = {
+    "Queue.get": "an item in the queue",
+    "Queue.put": "room in the queue",
+    "Queue.join": "the items of the queue to be done",
+    "Event.wait": "the event to be set",
+    "Semaphore.acquire": "the semaphore to be released",
+    "Barrier.wait": "others at the barrier",
+    "Future.result": "the result of a future",
+    "Future.exception": "the result of a future",
+}
+"""What a notification means to those who wait for it in a function of the standard library."""
+
+
+def _notification(b: WaitingWorker) -> str:
+    """What a worker waits for that waits for a notification."""
+    called = [function_name(code) for code in b.get("within", ())][1:]
+    meant = (_NOTIFICATIONS[name] for name in called if name in _NOTIFICATIONS)
+    return next(meant, "a notification")
+
+
 def _held(b: WaitingWorker) -> list[int]:
-    """The locks that it holds, but not what `Condition.wait` has made to wait for it."""
-    return [lock for lock in b["holds"] if b["waits_for"] != "notification" or lock != b["loc"]]
+    """The locks that a worker holds, without the one that stands for a notification."""
+    return [lock for lock in b["holds"] if not (lock == b["loc"] and _awaits_notification(b))]
 
 
 def _waiting_rows(
@@ -508,8 +626,8 @@ def _row(filename: str, lineno: int, tag: str) -> Row:
 
 def _goal(b: WaitingWorker, name: Namer, labels: Labels) -> str:
     """What a worker waits for."""
-    if b["waits_for"] == "notification":
-        return "a notification"
+    if _awaits_notification(b):
+        return _notification(b)
     if b["waits_for"] == "task":
         return b["goal"]
     if b["waits_for"] == "join":
@@ -523,6 +641,8 @@ def _held_by(b: WaitingWorker, blocked: Sequence[WaitingWorker], name: Namer) ->
         return ""
     if b["waits_for"] == "data":
         return " (where nobody sends anything)"
+    if b["type_name"] == "SimpleQueue":
+        return " (where nobody puts anything)"
     if b["holder"] is None:
         return " (held by no worker)"
     if b["holder"] == b["worker"]:

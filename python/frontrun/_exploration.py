@@ -476,7 +476,7 @@ def follow(
     setup, workers, invariant = program
     steps = recording.script()
     told, stuck = _run(setup, workers, invariant, "follow", options, **steps, **more)
-    result = _result(told, shown or program, options, stuck, amend)
+    result = _result(told, shown or program, options, stuck, amend, followed=True)
     if told.get("difference") is not None and result.inconclusive_reason is None:
         raise recording.mismatch(*told["difference"])
     return result
@@ -635,7 +635,10 @@ def _result(
     options: Options,
     stuck: str | None,
     amend: Callable[[dict[str, Any]], None] | None = None,
+    *,
+    followed: bool = False,
 ) -> InterleavingResult:
+    """`followed`: a recording was, and nothing else tried."""
     failure = told.get("failure")
     inconclusive = _INCONCLUSIVE.get(told.get("inconclusive") or "")
     limit = told.get("limit")
@@ -676,7 +679,7 @@ def _result(
             failure["worker_names"] = [f"worker {index}" for index in range(len(program.workers))]
         else:
             amend(failure)
-        _tell_failure(result, failure, told, options)
+        _tell_failure(result, failure, told, options, followed=followed)
         _record(result, failure, program, options)
     return result
 
@@ -724,6 +727,8 @@ def _tell_failure(
     failure: dict[str, Any],
     told: dict[str, Any],
     options: Options,
+    *,
+    followed: bool = False,
 ) -> None:
     # Explaining takes modules that an exploration without a failure can do without.
     from frontrun._explain import Failure, deadlock, explain, races, tell_reach
@@ -737,9 +742,10 @@ def _tell_failure(
         result.reproduction_successes = told["successes"]
     # Tasks of one event loop take turns at the same points on every build.
     result.reachable = _REACHABLE[told.get("reachable") if of_threads else True]
+    reach = tell_reach(result.reachable)
     result.explanation = explain(
         typed,
-        notes=[tell_reach(result.reachable)] if of_threads else _advice(failure),
+        notes=_advice(failure) if not of_threads else [] if followed else [reach],
         num_explored=result.num_explored,
         reproduction_attempts=result.reproduction_attempts,
         reproduction_successes=result.reproduction_successes,

@@ -766,6 +766,7 @@ def _timeline(
     )
     heading: object = None
     above: object = None  # the place shown last, which a next row on it does not repeat
+    split = False  # did that row take two lines?
     for entry in entries:
         if isinstance(entry, CollapsedRun):
             if entry.thread_id is None:
@@ -783,7 +784,14 @@ def _timeline(
             if entry.call_chain:
                 yield f"    Called from {' <- '.join(entry.call_chain)}"
         place, source, tag = _row(entry, labels, show_opcodes)
-        yield from layout.lines((place, source, tag) if place != above else ("", "", tag))
+        if place == above and split:
+            yield layout.below(tag)
+        elif place == above:
+            yield from layout.lines(("", "", tag))
+        else:
+            lines = layout.lines((place, source, tag))
+            split = len(lines) > 1
+            yield from lines
         above = place
 
 
@@ -811,8 +819,13 @@ class Layout:
         one = f"{start}{source.ljust(self.source)}  {tag}".rstrip()
         if not tag or (len(source) <= self.source and len(one) <= WIDTH):
             return [one]
-        below = " " * max(self.indent, min(len(start) + 2, WIDTH - len(tag))) + tag
+        below = self.below(tag)
         return [(start + source).rstrip(), below] if place or source else [below]
+
+    def below(self, tag: str) -> str:
+        """A line for a tag alone, below one that has no room for it."""
+        start = self.indent + self.place + 4
+        return " " * max(self.indent, min(start, WIDTH - len(tag))) + tag
 
 
 def _row(line: SourceLineEvent, labels: Mapping[Hashable, str], show_opcodes: bool) -> Row:

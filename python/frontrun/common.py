@@ -311,6 +311,7 @@ class InterleavingResult:
             AssertionError: with `msg_prefix` and the explanation, caused by the worker's
                 exception if there is one; also for an inconclusive exploration.
         """
+        __tracebackhide__ = True  # pytest shows the line of the test
         if self.property_holds:
             return
         if self.property_holds is None:

@@ -3,13 +3,15 @@
 //! CPython source: `Objects/object.c` (`_PyObject_GenericGetAttrWithDict`),
 //! `Objects/typeobject.c` (`_PyType_Lookup`).
 
+use std::ffi::CStr;
 use std::sync::OnceLock;
 
 use pyo3_ffi as ffi;
 
+use super::containers::dict_get;
 use super::dict::{Found, has_storage, storage};
 use super::object::{Obj, Owned};
-use super::types::{Special, special_base, types};
+use super::types::{Special, special, special_base, types};
 
 /// Where looking an attribute up ends.
 #[derive(Clone, Copy)]
@@ -79,7 +81,7 @@ pub fn home<'a>(owner: Obj<'a>, name: Obj<'a>) -> Home<'a> {
         if kind == t.getset_descriptor {
             return match name.is(names().dict.borrow()) {
                 true => Home::Dict,
-                false if name.is(names().class.borrow()) => Home::Nowhere,
+                false if name.is(names().class.borrow()) || is_file(tp) => Home::Nowhere,
                 false if is_mutable_type(tp) || has_storage(owner) => Home::Slot(None),
                 false => Home::Nowhere,
             };
@@ -88,11 +90,19 @@ pub fn home<'a>(owner: Obj<'a>, name: Obj<'a>) -> Home<'a> {
             return Home::Class;
         }
         match (has_storage(owner), is_mutable_type(tp)) {
+            // Such a touch would keep the file open that `open(path, "w").write(text)` leaves.
+            (true, false) if is_file(tp) => Home::Nowhere,
             (true, mutable) => instance(owner, name, mutable, true),
             (false, true) => Home::Class,
             (false, false) => Home::Nowhere,
         }
     }
+}
+
+#[inline]
+unsafe fn is_file(tp: *mut ffi::PyTypeObject) -> bool {
+    // SAFETY: a live type.
+    unsafe { !is_mutable_type(tp) && special(tp) == Some(Special::File) }
 }
 
 /// Where types with a lookup of their own look.
@@ -249,6 +259,22 @@ pub fn home_of_plain_store<'a>(owner: Obj<'a>, name: Obj<'a>) -> Home<'a> {
         }
         if has_storage(owner) { instance(owner, name, false, false) } else { Home::Nowhere }
     }
+}
+
+/// What a class is called, or the module whose dict this is.
+pub fn namespace_name(object: Obj<'_>) -> Option<String> {
+    // SAFETY: only reads the type's flags.
+    if unsafe { ffi::PyType_Check(object.as_ptr()) } != 0 {
+        // SAFETY: a type, whose name ends with NUL and lives as long as it does.
+        let name =
+            unsafe { CStr::from_ptr((*object.as_ptr().cast::<ffi::PyTypeObject>()).tp_name) };
+        return Some(format!("class {}", name.to_string_lossy().rsplit('.').next()?));
+    }
+    if !object.is_exactly(types().dict) || dict_get(object, names().spec.borrow()).value().is_none()
+    {
+        return None;
+    }
+    dict_get(object, names().name.borrow()).value()?.as_str()
 }
 
 /// The classes in which an attribute of `class` may live: its MRO, without the

@@ -19,6 +19,8 @@ pub struct Watch {
     times: AtomicU32,
     /// Counts the time that a core has spent on it.
     clock: libc::clockid_t,
+    /// What the kernel calls it.
+    thread: libc::pid_t,
     /// Called before it takes the GIL.
     before_return: fn(),
     /// The one state that it attaches, where there is only one.
@@ -40,6 +42,8 @@ impl Watch {
             outside: AtomicBool::new(true),
             times: AtomicU32::new(0),
             clock,
+            // SAFETY: a plain call.
+            thread: unsafe { libc::gettid() },
             before_return,
             state,
         };
@@ -57,6 +61,15 @@ impl Watch {
         self.outside.load(SeqCst)
     }
 
+    /// Does it wait for something that may take for ever? Not if it waits for a disk, or for
+    /// a core.
+    fn is_asleep(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/self/task/{}/stat", self.thread));
+        let stat = stat.unwrap_or_default();
+        // After the name, which may have parentheses in it.
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('S'))
+    }
+
     fn cpu_time(&self) -> Duration {
         // SAFETY: a plain call; the clock of a thread that has ended gives an error.
         let now = unsafe {
@@ -68,7 +81,7 @@ impl Watch {
     }
 }
 
-/// For how long a thread has stood still without the GIL.
+/// For how long a thread has slept without the GIL.
 #[derive(Default)]
 pub struct Standstill(Option<(Instant, u32, Duration)>);
 
@@ -80,6 +93,7 @@ impl Standstill {
             && watch.is_outside()
             && before == times
             && cpu < spent + HARDLY
+            && watch.is_asleep()
         {
             return since.elapsed();
         }

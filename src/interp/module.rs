@@ -345,8 +345,9 @@ fn tell(outcome: Outcome) -> Result<Value> {
 fn tell_failure(failure: Failure) -> Value {
     let kind = failure.violation.name();
     let (mut exception, mut error, mut blocked) = (Value::None, Value::None, vec![]);
+    let mut answer = String::new();
     match failure.violation {
-        Violation::Invariant => {}
+        Violation::Invariant(returned) => answer = returned,
         Violation::InvariantError(raised) => error = Value::Object(raised),
         Violation::Exception(worker, raised) => {
             exception = Value::Tuple(vec![Value::Int(worker.into()), Value::Object(raised)]);
@@ -355,8 +356,9 @@ fn tell_failure(failure: Failure) -> Value {
     }
     let schedule = failure.schedule.iter().map(|worker| Value::Int((*worker).into())).collect();
     let labels = failure.events.iter().map(|told| tell_label(&told.label)).collect();
-    let callers = |told: &Told| Value::List(told.callers.iter().map(|&id| code_of(id)).collect());
-    let callers = failure.events.iter().map(callers).collect();
+    let codes = |ids: &[u32]| Value::List(ids.iter().map(|&id| code_of(id)).collect());
+    let callers = failure.events.iter().map(|told| codes(&told.chain.callers)).collect();
+    let within = failure.events.iter().map(|told| codes(&told.chain.libraries)).collect();
     let told_block = |told: Told| {
         let label = tell_label(&told.label);
         Value::Tuple(vec![tell_event(told), label])
@@ -369,11 +371,13 @@ fn tell_failure(failure: Failure) -> Value {
         ("blocks", blocks),
         ("labels", Value::List(labels)),
         ("callers", Value::List(callers)),
+        ("within", Value::List(within)),
         ("execution", Value::Int(failure.execution as i64)),
         ("schedule", Value::List(schedule)),
         ("events", Value::List(failure.events.into_iter().map(tell_event).collect())),
         ("exception", exception),
         ("error", error),
+        ("answer", Value::Str(answer)),
         ("blocked", Value::List(blocked.into_iter().map(tell_blocked).collect())),
     ])
 }
@@ -423,6 +427,7 @@ fn tell_blocked(blocked: Blocked) -> Value {
         ("holder", Value::maybe(blocked.holder, |worker| Value::Int(worker.into()))),
         ("code", code_of(blocked.site.code)),
         ("offset", Value::Int(blocked.site.offset.into())),
+        ("within", Value::List(blocked.within.into_iter().map(code_of).collect())),
         ("holds", Value::List(blocked.holds.iter().map(|l| Value::Int((*l).into())).collect())),
     ])
 }
@@ -486,6 +491,10 @@ fn backend(_arguments: &[Obj<'_>]) -> Result<Value> {
         (
             "intercepted",
             Value::List(super::primitives::names().into_iter().map(Value::Str).collect()),
+        ),
+        (
+            "intercepted_in_c",
+            Value::List(super::primitives::c_functions::names().map(Value::Str).collect()),
         ),
     ]))
 }

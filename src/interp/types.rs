@@ -109,6 +109,8 @@ pub enum Special {
     Proxy,
     /// Whose attributes are a thread's own.
     ThreadLocal,
+    /// An open file, whose attributes are methods: what it does shows in its descriptor.
+    File,
 }
 
 /// One line each: how to get the types of each kind.
@@ -159,6 +161,11 @@ const SPECIALS: &[(Special, &std::ffi::CStr)] = &[
     (Special::Super, c"[super]"),
     (Special::Proxy, c"list(__import__('weakref').ProxyTypes)"),
     (Special::ThreadLocal, c"[__import__('_thread')._local]"),
+    (
+        Special::File,
+        c"[getattr(__import__('io'), n) for n in ('FileIO', 'BufferedReader', 'BufferedWriter', \
+           'BufferedRandom', 'BufferedRWPair', 'TextIOWrapper')]",
+    ),
 ];
 
 static KINDS: OnceLock<FxHashMap<usize, Special>> = OnceLock::new();

@@ -71,6 +71,9 @@ fn way(descriptor: Descriptor, inode: u64, inwards: bool) -> String {
 fn arriving(execution: &mut Execution, name: &str, descriptor: Descriptor) -> Loc {
     let ready = descriptor.is_readable(Duration::ZERO);
     let loc = locate(execution, name, Field::Whole);
+    if ready && execution.resources.get(&loc).is_none_or(|resource| resource.tokens == 0) {
+        execution.answered |= descriptors::has_other_end(descriptor);
+    }
     session::resource(execution, loc, || ready as u32);
     if ready {
         execution.find_token(loc);
@@ -275,10 +278,11 @@ pub fn wait_for_outside(limit: Duration, threads: bool) {
         (execution.descriptors().collect::<Vec<_>>(), execution.patience())
     });
     let mut patience = patience.map_or(limit, |left| limit.min(Duration::from_secs_f64(left)));
-    let comes_from_elsewhere = |&(_, number): &(Loc, c_int)| {
-        Descriptor::new(number).is_some_and(|descriptor| !descriptors::has_other_end(descriptor))
+    let is_ours = |&(_, number): &(Loc, c_int)| {
+        Descriptor::new(number).is_none_or(descriptors::has_other_end)
     };
-    if !waiting.iter().any(comes_from_elsewhere) {
+    let ours: Vec<bool> = waiting.iter().map(is_ours).collect();
+    if ours.iter().all(|ours| *ours) {
         // Whoever holds the other end here may be a worker, which cannot run.
         patience = if threads { patience.min(DELIVERY) } else { Duration::ZERO };
     }
@@ -295,14 +299,16 @@ pub fn wait_for_outside(limit: Duration, threads: bool) {
             return;
         }
     }
+    let is_ready = |number| entries.iter().any(|entry| entry.fd == number && entry.revents != 0);
     session::with(|execution| {
         if ready == 0 {
             execution.give_up_outside();
         }
-        let is_ready =
-            |number| entries.iter().any(|entry| entry.fd == number && entry.revents != 0);
-        for (loc, _) in waiting.iter().filter(|(_, number)| is_ready(*number)) {
-            execution.find_token(*loc);
+        for (&(loc, number), ours) in waiting.iter().zip(ours) {
+            if is_ready(number) {
+                execution.answered |= ours;
+                execution.find_token(loc);
+            }
         }
     });
 }

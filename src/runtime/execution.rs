@@ -34,6 +34,20 @@ impl Site {
     }
 }
 
+/// What led to an event.
+#[derive(Clone, Debug, Default)]
+pub struct Chain {
+    /// The traced functions that called the one of its site, outermost last.
+    pub callers: Vec<u32>,
+    /// The functions of libraries that were called at its site, innermost first.
+    pub libraries: Vec<u32>,
+}
+
+impl Chain {
+    /// So many callers are told.
+    pub const CALLERS: usize = 3;
+}
+
 /// How far a worker has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
@@ -58,6 +72,9 @@ pub struct Slot {
     pub pending: Accesses,
     /// Where it is paused.
     pub site: Site,
+    /// The functions of libraries that have been called there, innermost first, where the
+    /// execution is told.
+    pub within: Vec<u32>,
     /// Its next event in words, where an execution follows a script.
     pub label: Option<Label>,
     /// It stands before a lock that a notification of a condition releases.
@@ -100,6 +117,7 @@ impl Slot {
             status: Status::Absent,
             pending: Accesses::new(),
             site: Site { code: u32::MAX, offset: 0, what: "start" },
+            within: vec![],
             label: None,
             for_notification: false,
             deadline: None,
@@ -227,6 +245,8 @@ pub struct Execution {
     pub released_others: bool,
     /// Did a worker block in C, where nobody sees what ends the wait?
     pub blocked: bool,
+    /// Has somebody of this process sent a worker something, who is no worker?
+    pub answered: bool,
     /// Time jumps to the next deadline, whoever blocks in C.
     pub hurries: bool,
     /// Set when the execution is to be given up.
@@ -237,8 +257,8 @@ pub struct Execution {
     pub max_events: usize,
     /// Values read and written, for each access, when asked for.
     pub values: Option<Vec<Option<String>>>,
-    /// Then, by the index of an event's first value, who called its function.
-    pub callers: FxHashMap<usize, Vec<u32>>,
+    /// Then, by the index of an event's first value, what led to it.
+    pub chains: FxHashMap<usize, Chain>,
     /// Steps that belong to an event that began before them, oldest first.
     pub joined: Vec<Joined>,
     /// Is each instruction of traced code an event, whatever it touches? Then a plan
@@ -295,12 +315,13 @@ impl Execution {
             alone: false,
             released_others: false,
             blocked: false,
+            answered: false,
             hurries: false,
             cut: None,
             diverged: None,
             max_events: usize::MAX,
             values: None,
-            callers: FxHashMap::default(),
+            chains: FxHashMap::default(),
             joined: vec![],
             by_instruction: false,
             within_event: false,
@@ -332,6 +353,7 @@ impl Execution {
         self.alone = false;
         self.released_others = false;
         self.blocked = false;
+        self.answered = false;
         self.hurries = false;
         self.cut = None;
         self.diverged = None;
@@ -345,7 +367,7 @@ impl Execution {
         self.chooses = chooses || self.script.is_some();
         self.errand = None;
         self.asked_outside = false;
-        self.callers.clear();
+        self.chains.clear();
         if let Some(values) = &mut self.values {
             values.clear();
         }

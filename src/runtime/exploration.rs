@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustc_hash::{FxBuildHasher, FxHashSet};
 
 use super::blocks::Blocks;
-use super::execution::{Cut, Execution, Next, Site, Sort};
+use super::execution::{Chain, Cut, Execution, Next, Site, Sort};
 use super::label::{self, Label};
 use super::locks::LockKind;
 use super::script::{Difference, Script};
@@ -99,8 +99,8 @@ pub enum Verdict {
 
 /// What was wrong.
 pub enum Violation {
-    /// The invariant returned something false.
-    Invariant,
+    /// The invariant returned something false: this, as text.
+    Invariant(String),
     /// The invariant raised.
     InvariantError(Owned),
     /// A worker raised.
@@ -124,7 +124,7 @@ impl Violation {
     /// Its name in what Python is told.
     pub fn name(&self) -> &'static str {
         match self {
-            Violation::Invariant => "invariant",
+            Violation::Invariant(_) => "invariant",
             Violation::InvariantError(_) => "invariant_error",
             Violation::Exception(..) => "exception",
             Violation::Deadlock(_) => "deadlock",
@@ -146,6 +146,8 @@ pub struct Blocked {
     pub holder: Option<Worker>,
     /// Where it waits.
     pub site: Site,
+    /// The functions of libraries that it has called there, innermost first.
+    pub within: Vec<u32>,
     /// What it holds itself.
     pub holds: Vec<Loc>,
 }
@@ -160,8 +162,8 @@ pub struct Told {
     pub accesses: Vec<ToldAccess>,
     /// The same in words that last.
     pub label: Label,
-    /// The functions that led there, outermost last, where that was asked for.
-    pub callers: Vec<u32>,
+    /// What led there.
+    pub chain: Chain,
 }
 
 /// An access of such an event.
@@ -222,6 +224,8 @@ pub struct Outcome {
     pub traced: bool,
     /// Did a worker wait in C for something that is not seen?
     pub unseen: bool,
+    /// Has a thread outside the exploration sent a worker something?
+    pub answered: bool,
     /// Where two executions of one prefix differed.
     pub diverged: Option<Divergence>,
     /// Where the program did not follow the script.
@@ -412,7 +416,10 @@ impl<'a> Explorer<'a> {
         let spent = began.elapsed().as_nanos() as u64;
         outcome.nanoseconds[2] = spent - outcome.nanoseconds[0] - outcome.nanoseconds[1];
         // What a thread outside does is not ours to repeat.
-        let repeats = outcome.diverged.is_none() && !self.helped.get() && !outcome.unseen;
+        let repeats = outcome.diverged.is_none()
+            && !self.helped.get()
+            && !outcome.answered
+            && !outcome.unseen;
         outcome.exhaustive = summary.exhaustive() && matches!(search, Search::Dpor(..)) && repeats;
         outcome.limit = match summary.end {
             End::Executions => Some("max_executions"),
@@ -519,6 +526,7 @@ impl<'a> Explorer<'a> {
         let ran = self.play(&state, &ends, strategy, &mut seats);
         drop(pause);
         let played = Instant::now();
+        let answered = session::with(|execution| execution.answered) && self.threads() > 0;
         let outcome = &mut self.outcome;
         outcome.nanoseconds[0] += (prepared - since).as_nanos() as u64;
         outcome.nanoseconds[1] += (played - prepared).as_nanos() as u64;
@@ -527,6 +535,7 @@ impl<'a> Explorer<'a> {
         });
         outcome.events += events;
         outcome.unseen |= session::with(|execution| execution.blocked);
+        outcome.answered |= answered;
         outcome.traced |= code::any_known();
         if let Some((index, worker)) = diverged {
             self.note_divergence(index, worker);
@@ -569,13 +578,16 @@ impl<'a> Explorer<'a> {
         if let Some((worker, exception)) = ends.into_iter().next() {
             return Verdict::Fails(Violation::Exception(worker, exception));
         }
-        let truth = || {
+        let falsehood = || {
             call(self.job.invariant.borrow(), &[state.borrow()])
-                .and_then(|result| crate::interp::redirect::is_true(result.borrow()))
+                .and_then(|answer| {
+                    let holds = crate::interp::redirect::is_true(answer.borrow())?;
+                    Ok((!holds).then(|| answer.borrow().safe_repr()))
+                })
                 .map_err(|Raised| error::take())
         };
-        match self.lent.with(|| time::beside_workers(truth)) {
-            Ok(true) => Verdict::Holds,
+        match self.lent.with(|| time::beside_workers(falsehood)) {
+            Ok(None) => Verdict::Holds,
             Err(Some(exception)) if error::is_abandoned(exception.borrow()) => {
                 Verdict::Cut(Cut::Interrupted)
             }
@@ -584,7 +596,8 @@ impl<'a> Explorer<'a> {
                 Verdict::Broken(exception)
             }
             Err(Some(exception)) => Verdict::Fails(Violation::InvariantError(exception)),
-            Ok(false) | Err(None) => Verdict::Fails(Violation::Invariant),
+            Ok(Some(answer)) => Verdict::Fails(Violation::Invariant(answer)),
+            Err(None) => Verdict::Fails(Violation::Invariant(String::new())),
         }
     }
 
@@ -1110,7 +1123,7 @@ fn blocked() -> Vec<Blocked> {
             let mut held: Vec<Loc> = execution
                 .resources
                 .iter()
-                .filter(|(_, resource)| resource.holder == Some(worker))
+                .filter(|(_, r)| r.holder == Some(worker) && r.sort != Sort::Queue)
                 .map(|(loc, _)| *loc)
                 .collect();
             held.sort_unstable();
@@ -1141,6 +1154,7 @@ fn blocked() -> Vec<Blocked> {
                 }),
                 holder: holder.filter(|_| !slot.for_notification),
                 site: slot.site,
+                within: slot.within.clone(),
                 holds: held(pending.worker),
             });
         }
@@ -1194,7 +1208,7 @@ fn told_blocks() -> Option<Vec<Told>> {
                     label.join(Label::of(execution, &detail.accesses, detail.site));
                 }
             }
-            Told { worker: event.worker, site, accesses: vec![], label, callers: vec![] }
+            Told { worker: event.worker, site, accesses: vec![], label, chain: Chain::default() }
         };
         Some(execution.trace.events().iter().enumerate().map(tell).collect())
     })
@@ -1210,11 +1224,11 @@ fn tell(
     let label = Label::of(execution, accesses, site);
     let values = execution.values.as_deref().unwrap_or_default();
     let tell = |(nth, access): (usize, &Access)| {
-        let (type_name, field) = label::parts(execution, access, site);
+        let (type_name, field) = label::told_parts(execution, access, site);
         let value = values.get(first_value + nth).cloned().flatten();
         ToldAccess { kind: access.kind, loc: access.loc, type_name, field, value }
     };
     let accesses = accesses.iter().enumerate().map(tell).collect();
-    let callers = execution.callers.get(&first_value).cloned().unwrap_or_default();
-    Told { worker, site, accesses, label, callers }
+    let chain = execution.chains.get(&first_value).cloned().unwrap_or_default();
+    Told { worker, site, accesses, label, chain }
 }

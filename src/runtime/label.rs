@@ -4,6 +4,7 @@
 
 use super::execution::{Execution, Site};
 use super::resources;
+use crate::interp::attributes::namespace_name;
 use crate::interp::code::{self, Code};
 use crate::interp::containers::{Shape, shape};
 use crate::interp::object::{Obj, Owned};
@@ -126,6 +127,18 @@ pub fn parts(execution: &Execution, access: &Access, site: Site) -> (String, Str
         _ => object.type_name(),
     };
     (owner, field_text(object, place.field, label, global))
+}
+
+/// The same for people: attributes of a class and of a module go by its name.
+pub fn told_parts(execution: &Execution, access: &Access, site: Site) -> (String, String) {
+    let (owner, field) = parts(execution, access, site);
+    let Some(place) = execution.locations.place(access.loc) else { return (owner, field) };
+    let is_attribute = site.what.ends_with("_ATTR") || site.what == "LOAD_METHOD";
+    let name = is_attribute.then(|| namespace_name(place.object.borrow())).flatten();
+    match (name, place.label.as_ref().and_then(|label| label.borrow().as_str())) {
+        (Some(name), Some(attribute)) => (name, attribute),
+        _ => (owner, field),
+    }
 }
 
 /// The part of an object, as people are told of it.

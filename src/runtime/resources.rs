@@ -110,6 +110,15 @@ pub fn touch(what: &'static str, name: &str, kind: Kind) -> error::Result<()> {
     .map(drop)
 }
 
+/// The same of an object that stands for one that has no name.
+pub fn touch_object(what: &'static str, object: Obj<'_>, kind: Kind) -> error::Result<()> {
+    session::step(what, |execution| {
+        let loc = execution.locations.of(object, Field::Whole, None);
+        SmallVec::from_elem(Access { loc, kind }, 1)
+    })
+    .map(drop)
+}
+
 /// Is this the moment for a step? Not while tables are in use, where finalisers may
 /// close files, and not in imports, which fill caches.
 pub fn can_step() -> bool {

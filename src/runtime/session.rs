@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use super::execution::{Accesses, Cut, Execution, Resource, Site, Sort, Turn};
+use super::execution::{Accesses, Chain, Cut, Execution, Resource, Site, Sort, Turn};
 use super::locations::Locations;
 use super::time::Wait;
 use crate::interp::code::{self, Code, Instruction};
@@ -206,7 +206,7 @@ pub fn instruction<'a>(
                 }
                 let turn = execution.before_instruction(site);
                 if let (Turn::Go, Some(values)) = (turn, values) {
-                    note_values(&mut execution, values);
+                    note_values(&mut execution, values, site);
                 }
                 Some(turn)
             }
@@ -243,24 +243,35 @@ pub fn inner_instruction<'a>(
 
 /// Keeps the values of an event, and who called its function.
 #[cold]
-fn note_values(execution: &mut Execution, values: Vec<Option<Obj<'_>>>) {
+fn note_values(execution: &mut Execution, values: Vec<Option<Obj<'_>>>, site: Site) {
     let Some(all) = &mut execution.values else { return };
     let at = all.len();
     all.extend(values.into_iter().map(|value| value.map(Obj::safe_repr)));
-    let callers = callers();
-    if !callers.is_empty() {
-        execution.callers.insert(at, callers);
-    }
+    execution.chains.insert(at, chain_at(site));
 }
 
-/// The traced functions that called the innermost one, at most three, outermost last.
-fn callers() -> Vec<u32> {
-    let tables = crate::interp::frame::stack().take(64).filter_map(|(code, _)| {
-        let table = code.table().filter(|table| table.is_users())?;
-        code::remember(code, table.id);
-        Some(table.id)
-    });
-    tables.skip(1).take(3).collect()
+/// What led to the function of a site, and from there to what runs now.
+#[cold]
+fn chain_at(site: Site) -> Chain {
+    let mut chain = Chain::default();
+    let mut passed = false;
+    for (code, _) in crate::interp::frame::stack().take(64) {
+        let Some(table) = code.table() else { continue };
+        let id = table.id;
+        match passed {
+            false if id == site.code => passed = true,
+            false => {
+                code::remember(code, id);
+                chain.libraries.push(id);
+            }
+            true if table.is_users() && chain.callers.len() < Chain::CALLERS => {
+                code::remember(code, id);
+                chain.callers.push(id);
+            }
+            true => {}
+        }
+    }
+    chain
 }
 
 /// A killed worker may clean up; one that goes on and on is raised at again.
@@ -399,14 +410,20 @@ pub fn step(
 ) -> Result<bool> {
     let Some(worker) = running() else { return Ok(false) };
     let mut site = caller(what);
-    if with(|execution| execution.tells_blocks()) {
+    let (is_told, is_block) = with(|e| (e.values.is_some(), e.tells_blocks()));
+    if is_block {
         site = outer(site);
     }
+    let chain = is_told.then(|| chain_at(site));
     loop {
         let turn = with(|execution| {
+            let before = execution.values.as_ref().map_or(0, Vec::len);
             let slot = &mut execution.workers[worker as usize];
             if slot.killed {
                 return None;
+            }
+            if let Some(chain) = &chain {
+                slot.within.clone_from(&chain.libraries);
             }
             let timed_out = std::mem::take(&mut slot.timed_out);
             let now = accesses(execution);
@@ -418,6 +435,9 @@ pub fn step(
             execution.workers[worker as usize].may_switch = true;
             let turn = execution.before_step(&now, site);
             if turn == Turn::Go {
+                if let Some(chain) = &chain {
+                    execution.chains.insert(before, chain.clone());
+                }
                 execution.workers[worker as usize].may_switch = true;
                 execution.end_wait(worker);
             }
@@ -653,7 +673,7 @@ fn outer(site: Site) -> Site {
     what.map_or(site, |what| Site { what, ..site })
 }
 
-/// The name of a function, kept for as long as the process lives.
+/// The name of a function, which has a dot in it, kept for as long as the process lives.
 fn name_of_ever(code: Code<'_>) -> &'static str {
     thread_local! {
         static NAMES: RefCell<rustc_hash::FxHashSet<&'static str>> = RefCell::default();

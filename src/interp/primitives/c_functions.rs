@@ -32,6 +32,12 @@ pub fn intercept() {
     }
 }
 
+/// The names of the functions that the C library documents.
+pub fn names() -> impl Iterator<Item = String> {
+    let all = FUNCTIONS.iter().chain(WAITING).map(|(name, _)| name.to_string_lossy());
+    all.filter(|name| !name.starts_with('_') && !name.contains("64")).map(Into::into)
+}
+
 /// Makes the step before a call, with the GIL.
 fn step(work: impl FnOnce() -> Result<()>) -> Result<()> {
     let Some(state) = ThreadState::of_this_thread() else { return Ok(()) };
@@ -461,6 +467,22 @@ replacements! {
         => files::write(Named::open(number)), libc::ftruncate(number, len);
     fn truncate(name: Path8, len: off_t) -> c_int, c"truncate" | c"truncate64"
         => files::write(here(name, true)), libc::truncate(name, len);
+    fn fallocate(number: c_int, mode: c_int, offset: off_t, len: off_t) -> c_int,
+        c"fallocate" | c"fallocate64"
+        => files::write(Named::open(number)), libc::fallocate(number, mode, offset, len);
+    fn chmod(name: Path8, mode: mode_t) -> c_int, c"chmod"
+        => files::write(here(name, true)), libc::chmod(name, mode);
+    fn fchmod(number: c_int, mode: mode_t) -> c_int, c"fchmod"
+        => files::write(Named::open(number)), libc::fchmod(number, mode);
+    fn fchmodat(directory: c_int, name: Path8, mode: mode_t, flags: c_int) -> c_int, c"fchmodat"
+        => files::write(at(directory, name, true)),
+        libc::fchmodat(directory, name, mode, flags);
+    fn utimensat(directory: c_int, name: Path8, times: *const libc::timespec, flags: c_int)
+        -> c_int, c"utimensat"
+        => files::write(at(directory, name, flags & libc::AT_SYMLINK_NOFOLLOW == 0)),
+        libc::utimensat(directory, name, times, flags);
+    fn futimens(number: c_int, times: *const libc::timespec) -> c_int, c"futimens"
+        => files::write(Named::open(number)), libc::futimens(number, times);
     fn sendfile(to: c_int, from: c_int, offset: *mut off_t, count: size_t) -> ssize_t,
         c"sendfile" | c"sendfile64"
         => reading(from, count).and_then(|()| writing(to)),

@@ -14,15 +14,16 @@ use crate::runtime::resources;
 use crate::trace::Kind;
 
 hook!(EXECUTE => |hook, cursor, arguments| {
-    let kind = arguments.get(0, "sql").and_then(Obj::as_str).map_or(Kind::Write, |sql| kind(&sql));
-    statement(hook, cursor, Some(c"connection"), arguments, "sqlite3.execute", kind)
+    statement(hook, cursor, CURSOR, arguments, "sqlite3.execute", kind(arguments))
 });
-hook!(EXECUTEMANY => |hook, cursor, arguments| {
-    statement(hook, cursor, Some(c"connection"), arguments, "sqlite3.execute", Kind::Write)
+hook!(EXECUTEMANY => several);
+hook!(EXECUTESCRIPT => several);
+// Those of a connection make a cursor, and call no method of it.
+hook!(EXECUTE_AT_ONCE => |hook, connection, arguments| {
+    statement(hook, connection, None, arguments, "sqlite3.execute", kind(arguments))
 });
-hook!(EXECUTESCRIPT => |hook, cursor, arguments| {
-    statement(hook, cursor, Some(c"connection"), arguments, "sqlite3.execute", Kind::Write)
-});
+hook!(EXECUTEMANY_AT_ONCE => several_at_once);
+hook!(EXECUTESCRIPT_AT_ONCE => several_at_once);
 hook!(FETCHONE => fetch);
 hook!(FETCHMANY => fetch);
 hook!(FETCHALL => fetch);
@@ -47,12 +48,23 @@ pub(super) const TABLE: &[Row] = &[
     (
         c"_sqlite3",
         c"Connection",
-        &[(c"commit", &COMMIT), (c"rollback", &ROLLBACK), (c"__exit__", &EXIT)],
+        &[
+            (c"execute", &EXECUTE_AT_ONCE),
+            (c"executemany", &EXECUTEMANY_AT_ONCE),
+            (c"executescript", &EXECUTESCRIPT_AT_ONCE),
+            (c"commit", &COMMIT),
+            (c"rollback", &ROLLBACK),
+            (c"__exit__", &EXIT),
+        ],
     ),
 ];
 
+/// Where a cursor has its connection.
+const CURSOR: Option<&std::ffi::CStr> = Some(c"connection");
+
 /// What a statement does to the database, by its first word.
-fn kind(sql: &str) -> Kind {
+fn kind(arguments: &Arguments<'_>) -> Kind {
+    let Some(sql) = arguments.get(0, "sql").and_then(Obj::as_str) else { return Kind::Write };
     let word = sql.trim_start().split(|c: char| !c.is_alphabetic()).next().unwrap_or_default();
     match word.to_ascii_uppercase().as_str() {
         "SELECT" | "PRAGMA" | "EXPLAIN" | "VALUES" | "BEGIN" => Kind::Read,
@@ -60,8 +72,16 @@ fn kind(sql: &str) -> Kind {
     }
 }
 
+fn several(hook: &Hook, cursor: Obj<'_>, arguments: &Arguments<'_>) -> Result<Owned> {
+    statement(hook, cursor, CURSOR, arguments, "sqlite3.execute", Kind::Write)
+}
+
+fn several_at_once(hook: &Hook, this: Obj<'_>, arguments: &Arguments<'_>) -> Result<Owned> {
+    statement(hook, this, None, arguments, "sqlite3.execute", Kind::Write)
+}
+
 fn fetch(hook: &Hook, cursor: Obj<'_>, arguments: &Arguments<'_>) -> Result<Owned> {
-    statement(hook, cursor, Some(c"connection"), arguments, "sqlite3.fetch", Kind::Read)
+    statement(hook, cursor, CURSOR, arguments, "sqlite3.fetch", Kind::Read)
 }
 
 fn end(hook: &Hook, connection: Obj<'_>, arguments: &Arguments<'_>) -> Result<Owned> {
@@ -83,11 +103,14 @@ fn statement(
         Some(name) => attribute(this, name),
         None => Ok(this.own()),
     };
-    let name = connection.and_then(|connection| file_of(connection.borrow()));
-    match name {
-        Ok(Some(name)) => resources::touch(what, &name, kind)?,
-        // A database in memory is an object like others.
-        Ok(None) => {}
+    let database = connection.and_then(|connection| {
+        let file = file_of(connection.borrow())?;
+        Ok((connection, file))
+    });
+    match database {
+        Ok((_, Some(name))) => resources::touch(what, &name, kind)?,
+        // One in memory is the connection's own.
+        Ok((connection, None)) => resources::touch_object(what, connection.borrow(), kind)?,
         // Closed, or not a connection: the call itself says so.
         Err(_) => drop(error::take()),
     }
