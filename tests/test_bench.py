@@ -119,3 +119,11 @@ def test_a_program_that_explores_nothing_is_told_so(bench, tmp_path):
     assert run.returncode == 1
     assert told is None
     assert "nothing was explored" in run.stderr
+
+
+@pytest.mark.parametrize("what", [["missing.py"], ["-m", "missing"]])
+def test_what_does_not_exist_is_told_so(bench, what):
+    run, told = bench(*what)
+    assert run.returncode == 2
+    assert run.stderr.startswith("frontrun bench: there is no ")
+    assert told is None

@@ -4,7 +4,10 @@ import contextlib
 import ctypes
 import io
 import os
+import shlex
+import shutil
 import sqlite3
+import subprocess
 import sys
 import threading
 import time
@@ -200,6 +203,44 @@ def test_what_ends_a_wait_in_c_is_not_seen_so_the_search_is_not_exhaustive():
     )
     assert result.property_holds, result.explanation
     assert not result.exhaustive
+
+
+@pytest.fixture
+def uninterruptibly(tmp_path):
+    """A function that the kernel makes wait for 0.15 s as a slow disk would: not to be woken.
+
+    A thread waits like that for a program that it starts, until that has opened its files.
+    """
+    fifo = str(tmp_path / "fifo")
+    os.mkfifo(fifo)
+    libc = ctypes.CDLL(None)
+
+    def wait():
+        later = subprocess.Popen(["sh", "-c", f"sleep 0.15; : > {shlex.quote(fifo)}"])
+        actions, number = ctypes.create_string_buffer(1024), ctypes.c_int()
+        arguments = (ctypes.c_char_p * 2)(b"true", None)
+        libc.posix_spawn_file_actions_init(actions)
+        libc.posix_spawn_file_actions_addopen(actions, 0, fifo.encode(), os.O_RDONLY, 0)
+        program = shutil.which("true").encode()
+        libc.posix_spawn(ctypes.byref(number), program, actions, None, arguments, None)
+        libc.waitpid(number.value, None, 0)
+        later.wait()
+
+    return wait
+
+
+def test_who_waits_for_a_disk_does_not_wait_for_another_worker(uninterruptibly):
+    def slowly(account):
+        uninterruptibly()
+        account.balance = 1
+
+    def look(account):
+        assert account.balance in (0, 1)
+
+    result = explore_dpor(Account, [slowly, look], lambda _: True, carrier="threads")
+    assert result.property_holds, result.explanation
+    assert result.num_explored == 2
+    assert result.exhaustive
 
 
 @with_fibers

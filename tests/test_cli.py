@@ -46,6 +46,12 @@ def test_an_unknown_command_gives_127():
     assert run.stderr == "frontrun: no-such-command-anywhere: command not found\n"
 
 
+def test_a_command_of_the_same_environment_is_found_though_it_is_not_activated():
+    run = frontrun(os.path.basename(sys.executable), "--version", env={**os.environ, "PATH": ""})
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith("Python 3.")
+
+
 def test_a_file_that_cannot_be_run_gives_126(tmp_path):
     script = tmp_path / "script"
     script.write_text("")
@@ -123,7 +129,10 @@ def test_the_doctor_tells_what_works_here():
     assert run.returncode == 0, run.stdout + run.stderr
     assert f"CPython {sys.version_info.major}.{sys.version_info.minor}." in run.stdout
     assert "self-check     a lost update was found, and a deadlock" in run.stdout
-    assert "time.sleep," in run.stdout.split()
+    told = " ".join(run.stdout.split())
+    assert "time: sleep, " in told
+    assert " pread, " in told
+    assert "limits One exploration at a time in a process." in told
     assert max(map(len, run.stdout.splitlines())) <= 80
 
 

@@ -16,6 +16,7 @@ import sqlite3
 import subprocess
 import threading
 import time
+import warnings
 from contextlib import closing
 
 import pytest
@@ -251,6 +252,36 @@ def test_listing_a_directory_conflicts_with_what_comes_and_goes(tmp_path):
     ]
     assert holds(setup, workers) == 2
     assert seen == {0, 1}
+
+
+def test_a_file_that_nobody_holds_any_more_is_closed_and_written(number):
+    lock = threading.Lock()
+
+    def increment(path):
+        with lock:
+            value = int(open(path).read())
+            open(path, "w").write(str(value + 1))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        assert holds(number, increment, lambda path: read_number(path) == 2, count=2) == 2
+
+
+def test_the_mode_of_a_file_is_a_part_of_it(number):
+    def claim(path):
+        if path.stat().st_mode & 0o200:
+            path.chmod(0o400)
+            claimed.append(path)
+
+    claimed = []
+
+    def setup():
+        claimed.clear()
+        path = number()
+        path.chmod(0o600)
+        return path
+
+    fails(setup, claim, lambda _: len(claimed) == 1, count=2)
 
 
 def test_a_file_mapped_into_memory_is_read_when_it_is_mapped(number):
@@ -533,6 +564,31 @@ def test_a_server_outside_the_exploration_is_waited_for():
     assert result.property_holds, result.explanation
 
 
+def test_what_a_thread_outside_does_in_between_is_not_covered():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            while True:
+                connection, _address = server.accept()
+                with connection:
+                    if connection.recv(10) == b"end":
+                        return
+                    connection.sendall(b"pong")
+
+        def ask(question):
+            with socket.create_connection(server.getsockname(), timeout=30) as connection:
+                connection.sendall(question)
+                return connection.recv(10)
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        result = explore(lambda: None, lambda _: ask(b"ping"), count=2)
+        ask(b"end")
+        thread.join(timeout=30)
+    assert result.property_holds, result.explanation
+    assert not result.exhaustive
+
+
 def test_a_program_that_a_worker_runs_is_waited_for():
     def run(_):
         command = ["sh", "-c", "sleep 0.1; echo done"]
@@ -596,3 +652,32 @@ def test_a_transaction_that_locks_at_once_is_silent(database):
         read_then_update(path, "begin immediate")
 
     holds(database, [worker, worker], lambda path: counted(path) == 2)
+
+
+def test_a_database_in_memory_is_shared_by_who_shares_its_connection():
+    class Database:
+        def __init__(self):
+            self.lock = threading.Lock()
+            self.connection = sqlite3.connect(":memory:", check_same_thread=False)
+            self.connection.execute("CREATE TABLE t(n)")
+            self.connection.execute("INSERT INTO t VALUES(0)")
+
+        def get(self):
+            return self.connection.execute("SELECT n FROM t").fetchone()[0]
+
+        def increment(self):
+            self.connection.execute("UPDATE t SET n = ?", (self.get() + 1,))
+
+        def increment_safely(self):
+            with self.lock:
+                self.increment()
+
+    def invariant(database):
+        with closing(database.connection):
+            return database.get() == 2
+
+    assert (
+        "both read Connection #1"
+        in fails(Database, Database.increment, invariant, count=2).explanation
+    )
+    assert holds(Database, Database.increment_safely, invariant, count=2) == 2

@@ -6,10 +6,14 @@ import argparse
 import platform
 import sys
 import textwrap
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
-from frontrun import __version__, cli
+from frontrun import __version__
+
+if TYPE_CHECKING:
+    from frontrun.fast import Backend
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -39,8 +43,9 @@ def main(arguments: Sequence[str]) -> int:
             "settrace": "native trace function",
         }[found.name],
         "workers are": found.carrier,
-        "I/O of C code": "intercepted" if cli.is_active() else "use `frontrun COMMAND`",
-        "intercepted": ", ".join(found.intercepted),
+        "intercepted": "; ".join(_grouped(found.intercepted)),
+        "and in C code": ", ".join(found.intercepted_in_c),
+        "limits": " ".join(_limits(found)),
     }
     for name, text in rows.items():
         print(textwrap.fill(text, 80, initial_indent=f"{name:15}", subsequent_indent=" " * 15))
@@ -49,6 +54,26 @@ def main(arguments: Sequence[str]) -> int:
     complaint = _try_out()
     print(f"{'self-check':15}{complaint or 'a lost update was found, and a deadlock'}")
     return 1 if complaint else 0
+
+
+def _grouped(names: Iterable[str]) -> Iterator[str]:
+    """Dotted names, those of one class together."""
+    for owner, group in groupby((name.rpartition(".") for name in names), key=lambda n: n[0]):
+        yield f"{owner}: {', '.join(last for _, _, last in group)}"
+
+
+def _limits(found: Backend) -> Iterator[str]:
+    """What does not work on this interpreter."""
+    yield "One exploration at a time in a process. A worker cannot fork."
+    yield "What C code does to objects is seen for the builtin containers only."
+    if found.free_threaded:
+        yield "There are no fibers without a GIL: workers are OS threads."
+    elif found.name == "settrace":
+        yield (
+            "Before Python 3.12, trace functions of the program and of debuggers get no opcode "
+            "events from workers."
+        )
+    yield "More of them: docs/limits.md."
 
 
 def _obstacles() -> list[str]:

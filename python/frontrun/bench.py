@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from functools import cache
+from importlib.util import find_spec
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -267,12 +268,15 @@ def _run(command: Sequence[str], module: bool) -> int:
     if name == "pytest" and not module:
         module = True
     sys.argv = [name, *rest]
+    sys.path.insert(0, os.getcwd() if module else os.path.dirname(os.path.abspath(name)))
+    if not (find_spec(name.partition(".")[0]) if module else os.path.exists(name)):
+        kind = "module" if module else "file"
+        print(f"frontrun bench: there is no {kind} {name}", file=sys.stderr)
+        return 2
     try:
         if module:
-            sys.path.insert(0, os.getcwd())
             runpy.run_module(name, run_name="__main__", alter_sys=True)
         else:
-            sys.path.insert(0, os.path.dirname(os.path.abspath(name)))
             runpy.run_path(name, run_name="__main__")
     except SystemExit as exit:
         if isinstance(exit.code, str):

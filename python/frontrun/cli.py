@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,14 +15,15 @@ __all__ = ["is_active", "main", "require_active"]
 ACTIVE = "FRONTRUN_ACTIVE"
 
 USAGE = """\
-usage: frontrun COMMAND [ARGS...]         run a command, with I/O of C code intercepted
+usage: frontrun COMMAND [ARGS...]         run a command, with FRONTRUN_ACTIVE=1
        frontrun replay FILE               run a saved counterexample again
        frontrun bench [ARGS...]           measure a program or a test suite
        frontrun doctor                    tell what works on this interpreter
        frontrun --help | --version
 
-The usual one is `frontrun pytest`. A program called like one of the words above runs
-after two dashes: `frontrun -- replay`. The exit status is that of the command.
+`frontrun pytest` explores as `pytest` does: what C code does with files and sockets is
+intercepted either way. A program called like one of the words above runs after two
+dashes: `frontrun -- replay`. The exit status is that of the command.
 """
 
 
@@ -33,8 +35,8 @@ def is_active() -> bool:
 def require_active(caller: str) -> None:
     """Make sure that this process runs under ``frontrun COMMAND``.
 
-    No exploration needs it. It is for code that depends on the interception of what C
-    extensions do on their own.
+    No exploration needs it: what C extensions do on their own is intercepted without it. It
+    is for code written against the older frontrun.
 
     Raises:
         RuntimeError: naming `caller`, when it does not.
@@ -123,8 +125,12 @@ def replay(arguments: Sequence[str]) -> int:
 
 def run(command: Sequence[str]) -> int:
     """Run a command with ``FRONTRUN_ACTIVE=1``, and give its exit status."""
+    name, *rest = command
+    if shutil.which(name) is None:
+        # In a virtual environment that is not activated, the usual one lies beside us.
+        name = shutil.which(name, path=os.path.dirname(sys.executable)) or name
     try:
-        process = subprocess.Popen(command, env={**os.environ, ACTIVE: "1"})
+        process = subprocess.Popen([name, *rest], env={**os.environ, ACTIVE: "1"})
     except FileNotFoundError:
         print(f"frontrun: {command[0]}: command not found", file=sys.stderr)
         return 127

@@ -219,6 +219,9 @@ class Backend:
     and where the environment variable ``FRONTRUN_CARRIER`` says so."""
     intercepted: tuple[str, ...]
     """The functions that are intercepted while workers run, by dotted name."""
+    intercepted_in_c: tuple[str, ...] = ()
+    """The functions of the C library that are intercepted with ``detect_io``, whoever calls
+    them."""
 
 
 def backend() -> Backend:
@@ -230,6 +233,7 @@ def backend() -> Backend:
         free_threaded="t" in sys.abiflags,
         carrier=default_carrier(),
         intercepted=tuple(told["intercepted"]),
+        intercepted_in_c=tuple(told["intercepted_in_c"]),
     )
 
 

@@ -218,7 +218,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(line)
         directory = terminalreporter.config.getoption("frontrun_report")
         if directory is not None and any(one["holds"] is False for one in done):
-            terminalreporter.write_line(f"failures are reported in {directory}")
+            terminalreporter.write_line(
+                f"failures are reported in {directory}; "
+                f"pytest --frontrun-replay={directory}/….json runs one again"
+            )
     path = terminalreporter.config.getoption("frontrun_replay")
     if path is not None:
         replayed = any(getattr(report, "frontrun_replays", 0) for report in reports)
@@ -248,7 +251,8 @@ def _summary(done: list[dict[str, Any]]) -> Iterable[str]:
     ends.append((rest, "ended by a limit or sampled"))
     yield ", ".join(f"{count} {what}" for count, what in ends if count)
     for one in sorted(done, key=lambda one: -one["seconds"])[:3]:
-        yield f"{one['seconds']:8.2f} s {one['executions']:8} executions  {one['test']}"
+        executions = "execution " if one["executions"] == 1 else "executions"
+        yield f"{one['seconds']:8.2f} s {one['executions']:8} {executions}  {one['test']}"
 
 
 def _number(count: int, what: str) -> str:
