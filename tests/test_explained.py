@@ -164,6 +164,7 @@ def test_a_race_of_tasks_shows_nothing_of_asyncio():
     exploration = frontrun.explore(Totals, add, lambda totals: totals.total == 2, count=2)
     result = asyncio.run(exploration)
     assert "Lost update" in result.explanation
+    assert result.unique_interleavings == 1
     assert "Future" not in result.explanation
     assert "Called from add" not in result.explanation
     assert "worker 2" not in result.explanation

@@ -667,7 +667,7 @@ def _result(
     result = InterleavingResult(
         property_holds=holds,
         num_explored=told["executions"],
-        unique_interleavings=told["orderings"] if sampled else _distinct(told),
+        unique_interleavings=told["orderings"] if sampled else _distinct(told, options),
         exhaustive=told.get("exhaustive", False),
         seed=options.seed if isinstance(options, SampleOptions) else None,
         stats=told.get("stats", {}),
@@ -684,11 +684,14 @@ def _result(
     return result
 
 
-def _distinct(told: dict[str, Any]) -> int:
+def _distinct(told: dict[str, Any], options: Options) -> int:
     """How many executions of a systematic search were no repetitions."""
     traces: int | None = told.get("traces")
     executions: int = told["executions"]
-    return executions if traces is None else traces
+    if traces is None:
+        return executions
+    # The search does not learn from the failure that ends it; no other one was like it.
+    return traces + (told.get("failure") is not None and options.stop_on_first)
 
 
 # Why an execution could not be judged, by the name of the limit that cut it off.
