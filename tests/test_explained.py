@@ -66,6 +66,8 @@ def test_what_is_waited_for_goes_by_the_name_that_the_user_knows(worker, goal, c
     assert f" waits for {goal}" in " ".join(text.split())
     assert "No way out: nobody is left who could end these waits." in text
     assert "Self-deadlock" not in text
+    assert text.count("holds lock #") == (worker is wait_for_result)
+    assert "holds lock #1 and" not in text
     assert capfd.readouterr().err == ""  # pools say nothing of workers that are ended
 
 

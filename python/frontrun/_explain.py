@@ -13,7 +13,7 @@ import sysconfig
 import textwrap
 import traceback
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import groupby
@@ -331,8 +331,7 @@ def _shown_events(failure: Failure) -> list[TraceEvent]:
         shown -= {_wanted(b) for b in failure["blocked"] if _awaits_notification(b)}
     else:
         # Locks that have nothing to do with any data only distract from what has.
-        data = {e.location for e in events if e.access_type not in _OF_LOCKS} & shown
-        shown = data or shown
+        shown = shown - {e.location for e in events if e.access_type in _OF_LOCKS} or shown
     shown |= {lock for e, locks in _with_locks(events) if e.location in shown for lock in locks}
     return [e for e in events if e.location in shown]
 
@@ -521,11 +520,15 @@ def _tell_deadlock(
     cycle = _cycle(blocked)
     others = [b for b in blocked if b not in cycle]
     acquired = {(e.thread_id, e.location): e for e in trace if e.access_type == "acquire"}
-    rows = {b["worker"]: _waiting_rows(b, acquired, name, labels) for b in blocked}
+    within = _locks_within(failure)
+    held = {b["worker"]: _held(b, within) for b in blocked}
+    rows = {
+        b["worker"]: _waiting_rows(b, held[b["worker"]], acquired, name, labels) for b in blocked
+    }
     layout = Layout([row for some in rows.values() for row in some])
 
     def block(b: WaitingWorker) -> str:
-        holds = " and ".join(labels[lock] for lock in _held(b) if lock in labels)
+        holds = " and ".join(labels[lock] for lock in held[b["worker"]] if lock in labels)
         head = (
             f"  {name(b['worker'])} "
             + (f"holds {holds}, " if holds else "")
@@ -599,19 +602,33 @@ def _notification(b: WaitingWorker) -> str:
     return next(meant, "a notification")
 
 
-def _held(b: WaitingWorker) -> list[int]:
-    """The locks that a worker holds, without the one that stands for a notification."""
-    return [lock for lock in b["holds"] if not (lock == b["loc"] and _awaits_notification(b))]
+def _held(b: WaitingWorker, within: Container[Hashable]) -> list[int]:
+    """The locks that a worker holds, without the one that stands for a notification, and
+    without those that are `within` libraries."""
+    awaits = _awaits_notification(b)
+    return [lock for lock in b["holds"] if not ((lock == b["loc"] and awaits) or lock in within)]
+
+
+def _locks_within(failure: Failure) -> set[Hashable]:
+    """The locks that only functions of libraries have taken, and that no worker waits for."""
+    within = failure.get("within")
+    if not within:
+        return set()
+    acquired = [e for e in _trace_events(failure) if e.access_type == "acquire"]
+    inner = {e.location for e in acquired if _as_call(e, within[e.step_index]) is not e}
+    outer = {e.location for e in acquired if _as_call(e, within[e.step_index]) is e}
+    return inner - outer - {_wanted(b) for b in failure["blocked"]}
 
 
 def _waiting_rows(
     b: WaitingWorker,
+    held: Sequence[int],
     acquired: Mapping[tuple[int, Hashable], TraceEvent],
     name: Namer,
     labels: Labels,
 ) -> list[Row]:
     """Where a worker took what it holds, and where it waits."""
-    sites = [e for lock in _held(b) if (e := acquired.get((b["worker"], lock)))]
+    sites = [e for lock in held if (e := acquired.get((b["worker"], lock)))]
     sites.sort(key=lambda e: e.step_index)
     filename, lineno = place_of(b["code"], b["offset"])
     return [
