@@ -282,8 +282,8 @@ class EventLoop(asyncio.BaseEventLoop):
 
     def dispose(self) -> None:
         """End what is left, and close."""
-        if self.is_closed():
-            return
+        if self.is_closed() or self.is_running():
+            return  # Whoever runs it was interrupted, and still ends on its own thread.
         self.set_exception_handler(lambda loop, context: None)
         pending = [task for task in (*self._awaited, *self.tasks) if not task.done()]
         for task in pending:
