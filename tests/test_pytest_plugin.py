@@ -82,6 +82,18 @@ def test_what_was_explored_is_summed_up_at_the_end(suite):
     assert re.search(r" 4 executions  .*test_suite.py::test_racy", output)
 
 
+def test_a_failure_shows_the_line_of_the_test_and_the_explanation_only(suite):
+    status, output = suite.run("""
+    def test_racy():
+        explore(Counter.increment).assert_holds()
+    """)
+    assert status == 1
+    assert ">       explore(Counter.increment).assert_holds()" in output
+    assert "   AssertionError: Race condition found after 2 interleavings." in output
+    assert "def assert_holds" not in output
+    assert " 2 executions  " in output
+
+
 def test_a_suite_that_explores_nothing_is_told_nothing(suite):
     status, output = suite.run("""
     def test_nothing():
@@ -282,6 +294,7 @@ def test_failures_are_reported_in_a_directory(suite):
     status, output = suite.run(RACY, f"--frontrun-report={reports}")
     assert status == 1
     assert f"failures are reported in {reports}" in output
+    assert f"pytest --frontrun-replay={reports}/….json runs one again" in output
     texts = {path.name.partition("test_suite.py.")[2] for path in reports.glob("*.txt")}
     # Two names that differ in characters that a file name should not have.
     names = ["test_racy-a-b", "test_racy-a-b-2", "test_twice", "test_twice-2"]
