@@ -187,6 +187,7 @@ class _Explorer:
             told = [(event, callers) for event, callers in told if not _in_library(event)]
         failure["events"] = [event for event, _ in told]
         failure["callers"] = [callers for _, callers in told]
+        failure["within"] = []  # what libraries do is told above
 
     def dispose(self) -> None:
         if self.loop is not None:
