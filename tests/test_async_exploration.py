@@ -756,6 +756,12 @@ def test_executions_that_are_cut_off_leave_nothing_behind() -> None:
     assert ended
 
 
+def test_tasks_take_turns_at_the_same_points_with_a_gil() -> None:
+    result = explore(counter, add, lambda state: state.value == 2, count=2, granularity="gil")
+    assert (result.property_holds, result.reachable) == (False, "gil")
+    assert explore(counter, add_locked, count=2, granularity="gil").exhaustive
+
+
 # Counterexamples
 
 

@@ -157,7 +157,9 @@ fn explore_alone(
         detect_io: options.truth("detect_io")?,
         on_progress: options.get("on_progress").map(Obj::own),
         reproductions: options.number("reproduce_on_failure").unwrap_or(0) as u32,
-        with_gil: options.get("granularity").and_then(Obj::as_str).as_deref() == Some("gil"),
+        // Tasks take turns at the same points with a GIL and without.
+        with_gil: options.number("tasks").is_none()
+            && options.get("granularity").and_then(Obj::as_str).as_deref() == Some("gil"),
         by_instruction,
         tells_events: options.truth("tells_events")?,
     };
