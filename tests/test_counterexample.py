@@ -1,10 +1,12 @@
 """A counterexample is as simple as can be, replays, and survives in a file."""
 
+import functools
 import io
 import itertools
 import json
 import linecache
 import pickle
+import queue
 import re
 import sys
 import textwrap
@@ -162,6 +164,37 @@ def test_a_result_can_be_pickled_and_keeps_its_recording(overdrawn, tmp_path):
     copy = pickle.loads(pickle.dumps(overdrawn))
     assert copy == overdrawn
     copy.save(tmp_path / "copy.json")
+
+
+@pytest.mark.parametrize("clock", ["virtual", "explored"])
+def test_timeouts_of_queues_events_and_locks_replay(clock):
+    class State:
+        def __init__(self):
+            self.queue, self.event, self.lock = queue.Queue(1), threading.Event(), threading.Lock()
+            self.seen = []
+
+    def patient(state):
+        try:
+            state.seen.append(state.queue.get(timeout=1))
+        except queue.Empty:
+            state.seen.append("empty")
+        if state.lock.acquire(timeout=1):
+            state.seen.append("locked")
+            state.lock.release()
+
+    def slow(state):
+        with state.lock:
+            state.event.wait(3)
+        state.queue.put_nowait(1)
+        state.seen.append("put")
+
+    outcomes = set()
+    explore = functools.partial(frontrun.explore, State, [patient, slow], clock=clock)
+    explore(lambda s: outcomes.add(tuple(s.seen)) or True, max_executions=300)
+    assert outcomes
+    for outcome in outcomes:
+        result = explore(lambda s, bad=outcome: tuple(s.seen) != bad)
+        assert result.replay().property_holds is False
 
 
 def test_threads_that_workers_start_replay_whoever_starts_his_first():

@@ -226,13 +226,12 @@ def _steps(failure: Failure) -> list[Step]:
     shared = {name for where, name in changed.items() if len(touched[where]) > 1}
     steps = []
     for event, (function, accesses) in told:
-        worker, code, offset, _, done = event
+        worker, code, offset, *_ = event
         matter = [[kind, name] for kind, name, _ in accesses if name in shared]
         if not matter and of_tasks:
             # It may order what asyncio does.
             matter, function = [["block", ""]], ""
-        # Time runs by itself.
-        if matter and not any(kind == "advance" for kind, *_ in done):
+        if matter:
             filename, line = place_of(code, offset)
             (kind, location), *also = matter
             steps.append(Step(worker, _short(filename), function, line, kind, location, also))

@@ -34,9 +34,13 @@ pub struct Deed {
 impl Label {
     /// Of an event that the execution at hand has made or is about to make.
     pub fn of(execution: &Execution, accesses: &[Access], site: Site) -> Self {
+        // A timed wait ends by itself, when nobody can run.
+        let jumps = |access: &Access| access.kind == Kind::Advance && access.loc == 0;
+        if accesses.iter().any(jumps) {
+            return Label { function: function(site), accesses: vec![] };
+        }
         let deed = |access: &Access| {
             let name = match access.kind {
-                Kind::Advance => return None,
                 Kind::Start | Kind::Join => format!("worker {}", access.loc),
                 kind => {
                     let (owner, field) = parts(execution, access, site);
@@ -62,7 +66,7 @@ impl Label {
                 // What an attempt or a conditional write comes to depends on the moment.
                 Kind::TryAcquire => "acquire",
                 Kind::Miss if execution.resources.contains_key(&access.loc) => "acquire",
-                Kind::Hit | Kind::Miss | Kind::None => "update",
+                Kind::Hit | Kind::Miss | Kind::None | Kind::Advance => "update",
                 kind => kind_name(kind.strongest(), site.what),
             };
             Some(Deed { kind: kind.to_owned(), name, loc: access.loc })
