@@ -272,6 +272,8 @@ pub struct Execution {
     pub within_block: Vec<bool>,
     /// Decides who runs, where there is one.
     pub script: Option<Script>,
+    /// Is a plan not followed in which a wait times out before its time?
+    pub keeps_time: bool,
     current: Option<Worker>,
     segments: std::vec::IntoIter<Segment>,
     budget: u32,
@@ -328,6 +330,7 @@ impl Execution {
             with_gil: false,
             within_block: vec![],
             script: None,
+            keeps_time: false,
             current: None,
             segments: Vec::new().into_iter(),
             budget: 0,
@@ -870,7 +873,8 @@ impl Execution {
                     (self.current, self.budget) = (Some(segment.worker), segment.events);
                     return Some(Next::Outside);
                 }
-                if known && self.time_out(segment.worker) {
+                let in_time = !self.keeps_time || !self.is_anybody_enabled();
+                if known && in_time && self.time_out(segment.worker) {
                     return Some(self.run(segment.worker, segment.events));
                 }
                 self.diverged = Some((self.trace.len(), segment.worker));

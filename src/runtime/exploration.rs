@@ -871,7 +871,10 @@ impl<'a> Explorer<'a> {
     fn minimise(&mut self, failure: &mut Failure) {
         let schedule = exploration::segments(failure.schedule.iter().copied());
         let mut again = Again { explorer: self, violation: &failure.violation };
+        // What is tried is made up, and must not let time pass while somebody can run.
+        session::with(|execution| execution.keeps_time = true);
         let found = exploration::minimise(schedule, &mut again, MINIMISING);
+        session::with(|execution| execution.keeps_time = false);
         let workers = |s: Segment| std::iter::repeat_n(s.worker, s.events as usize);
         failure.schedule = found.schedule.into_iter().flat_map(workers).collect();
         self.outcome.minimising = found.executions;

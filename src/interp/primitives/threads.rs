@@ -75,7 +75,7 @@ fn start_new_thread(hook: &Hook, module: Obj<'_>, arguments: &Arguments<'_>) -> 
         arguments: list_items(*args).map(Obj::own).collect(),
         keywords: rest.first().map(|keywords| keywords.own()),
         handle: None,
-        daemon: is_daemon(*function),
+        daemon: is_daemon(*function) || is_of_pool(*function),
     };
     let worker = threads::start(task)?;
     Value::Int(identity(worker) as i64).into_object()
@@ -99,7 +99,7 @@ fn start_joinable_thread(hook: &Hook, module: Obj<'_>, arguments: &Arguments<'_>
         arguments: vec![],
         keywords: None,
         handle: Some(handle.clone()),
-        daemon: arguments.truth(2, "daemon", true)?,
+        daemon: arguments.truth(2, "daemon", true)? || is_of_pool(function),
     })?;
     Ok(handle)
 }
@@ -130,6 +130,18 @@ fn is_done(hook: &Hook, handle: Obj<'_>, arguments: &Arguments<'_>) -> Result<Ow
         Some(worker) => threads::is_done(worker, handle).map(Owned::from_bool),
         None => hook.pass_on(handle, arguments),
     }
+}
+
+/// Is `function` the bootstrap of a thread of a `ThreadPoolExecutor`? They wait for work
+/// for as long as the pool lives, which keeps no execution from ending.
+fn is_of_pool(function: Obj<'_>) -> bool {
+    let module = attribute(function, c"__self__")
+        .and_then(|thread| attribute(thread.borrow(), c"_target"))
+        .and_then(|target| attribute(target.borrow(), c"__module__"));
+    if module.is_err() {
+        drop(error::take());
+    }
+    module.is_ok_and(|m| m.borrow().as_str().is_some_and(|m| m == "concurrent.futures.thread"))
 }
 
 /// Is `function` the bootstrap of a `threading.Thread` that is a daemon?
