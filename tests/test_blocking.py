@@ -89,6 +89,33 @@ def test_join_with_a_timeout_gives_up_in_virtual_time():
     assert result.property_holds, result.explanation
 
 
+def test_a_thread_that_nobody_joins_ends_before_the_final_state():
+    def late(state):
+        time.sleep(1)
+        state.append(threading.current_thread().daemon)
+
+    def worker(state):
+        assert not threading.current_thread().daemon
+        threading.Thread(target=late, args=(state,)).start()
+
+    assert frontrun.explore(list, [worker], lambda state: state == [False]).property_holds
+
+
+def test_a_thread_that_nobody_joins_can_wait_for_ever():
+    def worker(state):
+        threading.Thread(target=threading.Event().wait).start()
+
+    assert frontrun.explore(list, [worker], lambda state: True).deadlock is not None
+
+
+def test_a_pool_that_is_not_shut_down_need_not_end():
+    def worker(state):
+        state.append(concurrent.futures.ThreadPoolExecutor(1))
+        state[0].submit(state.append, 1).result()
+
+    assert frontrun.explore(list, [worker], lambda state: state[1:] == [1]).property_holds
+
+
 def test_a_daemon_thread_need_not_end():
     def worker(state):
         threading.Thread(target=threading.Event().wait, daemon=True).start()

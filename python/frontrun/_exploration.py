@@ -502,13 +502,13 @@ def _run(
     if isinstance(options, SampleOptions):
         native["max_executions"] = options.max_attempts
     native |= more
-    told, place, stuck, unfit = _native.explore(setup, tuple(workers), invariant, native)
+    told, place, stuck, unfit = _explore(setup, tuple(workers), invariant, native)
     if unfit:
         what = f"a worker {unfit} ({place or 'in C'})"
         if not may_fall_back:
             raise RuntimeError(f"{what}: it cannot be a fiber, say carrier='threads'")
         native["carrier"] = "threads"
-        told, place, stuck, _ = _native.explore(setup, tuple(workers), invariant, native)
+        told, place, stuck, _ = _explore(setup, tuple(workers), invariant, native)
         if told.get("inconclusive") != "deadlock_timeout":
             _warn(
                 CarrierWarning,
@@ -516,6 +516,13 @@ def _run(
                 "say carrier='threads'",
             )
     return told, place and f"worker {stuck} at {place}"
+
+
+def _explore(*arguments: Any) -> Any:
+    from frontrun._worker_threads import no_daemons
+
+    with no_daemons():
+        return _native.explore(*arguments)
 
 
 def _warn(category: type[Warning], message: str) -> None:
