@@ -15,10 +15,13 @@ class _DummyThread(threading._DummyThread):
     Such a thread is a daemon to `threading`, and threads that it starts would be daemons, too.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        if _native.loop_worker() is not None:
-            self._daemonic = False
+    @property
+    def daemon(self) -> bool:
+        return _native.loop_worker() is None and bool(self._daemonic)  # type: ignore[attr-defined]
+
+    @daemon.setter
+    def daemon(self, daemonic: bool) -> None:
+        threading.Thread.daemon.__set__(self, daemonic)  # type: ignore[attr-defined]
 
 
 @contextmanager
