@@ -164,12 +164,15 @@ class LoggingDict(dict):
 
     def __iter__(self):
         for key in dict.__iter__(self):
-            self.log.read(self.owner, of_key(key))
+            self.log.read(self.owner, STRUCTURE)
             yield key
         self.log.read(self.owner, STRUCTURE)
 
     def values(self):
-        return (dict.__getitem__(self, key) for key in self)
+        for key in dict.__iter__(self):
+            self.log.read(self.owner, of_key(key))
+            yield dict.__getitem__(self, key)
+        self.log.read(self.owner, STRUCTURE)
 
 
 ITEMS = [3, 1, 2]

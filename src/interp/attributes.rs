@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use pyo3_ffi as ffi;
 
 use super::containers::dict_get;
+use super::containers::is_cell;
 use super::dict::{Found, has_storage, storage};
 use super::object::{Obj, Owned};
 use super::types::{Special, special, special_base, types};
@@ -42,6 +43,8 @@ pub enum Home<'a> {
     Super(Obj<'a>),
     /// In the object that a weak proxy stands for.
     Behind(Obj<'a>),
+    /// In a closure cell: its contents.
+    Cell,
     /// Nowhere that two workers could conflict: an immutable type's method, a
     /// thread-local, an object whose attributes are Python code.
     Nowhere,
@@ -81,8 +84,13 @@ pub fn home<'a>(owner: Obj<'a>, name: Obj<'a>) -> Home<'a> {
         if kind == t.getset_descriptor {
             return match name.is(names().dict.borrow()) {
                 true => Home::Dict,
-                false if name.is(names().class.borrow()) || is_file(tp) => Home::Nowhere,
+                false if name.is(names().class.borrow()) => match is_mutable_type(tp) {
+                    true => Home::Slot(None),
+                    false => Home::Nowhere,
+                },
+                false if is_file(tp) => Home::Nowhere,
                 false if is_mutable_type(tp) || has_storage(owner) => Home::Slot(None),
+                false if is_cell(owner) => Home::Cell,
                 false => Home::Nowhere,
             };
         }
@@ -177,6 +185,61 @@ pub fn is_of_python_class(object: Obj<'_>) -> bool {
     unsafe { is_mutable_type(ffi::Py_TYPE(object.as_ptr())) }
 }
 
+/// Has it a dict of its own for attributes?
+pub fn has_attributes(owner: Obj<'_>) -> bool {
+    has_storage(owner)
+}
+
+/// The dict with its attributes, if anybody has asked for it yet.
+pub fn dict_if_any<'a>(owner: Obj<'a>) -> Option<Obj<'a>> {
+    if has_storage(owner) { storage(owner).dict() } else { None }
+}
+
+/// Goes through the attributes in the instance's dict.
+pub fn each_attribute<'a>(owner: Obj<'a>, tell: impl FnMut(Obj<'a>, Obj<'a>)) {
+    if has_storage(owner) {
+        storage(owner).each(tell);
+    }
+}
+
+/// The value of an attribute that is in the instance, as far as no code is needed.
+pub fn value_of<'a>(owner: Obj<'a>, name: Obj<'a>) -> Option<Obj<'a>> {
+    match home(owner, name) {
+        Home::Slot(value) => value,
+        Home::Instance { found, .. } => found.value().or_else(|| in_class(owner.type_of(), name)),
+        Home::Class => in_class(owner.type_of(), name),
+        Home::OwnClass => in_class(owner, name),
+        Home::Module(dict) => super::dict::get(dict, name).value(),
+        _ => None,
+    }
+}
+
+/// The name of this text among the attributes of an object and of its class.
+pub fn name_like<'a>(owner: Obj<'a>, text: &str) -> Option<Obj<'a>> {
+    let mut found = None;
+    let is_it = |name: Obj<'a>| name.as_str().is_some_and(|name| name == text);
+    each_attribute(owner, |name, _| {
+        if is_it(name) {
+            found = Some(name);
+        }
+    });
+    found.or_else(|| {
+        let dicts = mutable_bases(owner.type_of()).filter_map(class_dict);
+        dicts.flat_map(super::code::dict_items).map(|(name, _)| name).find(|name| is_it(*name))
+    })
+}
+
+/// The names of the slots (`__slots__`) of an instance of a Python class.
+pub fn slot_names<'a>(owner: Obj<'a>) -> Vec<Obj<'a>> {
+    let member = types().member_descriptor;
+    mutable_bases(owner.type_of())
+        .filter_map(class_dict)
+        .flat_map(super::code::dict_items)
+        .filter(|(_, value)| value.is_exactly(member))
+        .map(|(name, _)| name)
+        .collect()
+}
+
 /// The objects in the slots (`__slots__`) of an instance of a Python class, with
 /// the offset of each.
 pub fn slots<'a>(owner: Obj<'a>, mut tell: impl FnMut(u64, Obj<'a>)) {
@@ -250,8 +313,11 @@ pub fn home_of_plain_store<'a>(owner: Obj<'a>, name: Obj<'a>) -> Home<'a> {
                 return Home::Slot(slot(owner, found));
             }
             if kind == types().getset_descriptor {
-                let is_dict = name.is(names().dict.borrow());
-                return if is_dict { Home::Dict } else { Home::Slot(None) };
+                return match name.is(names().dict.borrow()) {
+                    true => Home::Dict,
+                    false if is_cell(owner) => Home::Cell,
+                    false => Home::Slot(None),
+                };
             }
             if (*kind).tp_descr_set.is_some() {
                 return Home::Nowhere;
@@ -286,6 +352,20 @@ pub fn mutable_bases<'a>(class: Obj<'a>) -> impl Iterator<Item = Obj<'a>> {
         .flat_map(super::code::list_items)
         // SAFETY: the items of an MRO are types.
         .filter(|base| unsafe { is_mutable_type(base.as_ptr().cast()) })
+}
+
+/// The dict of a class that Python code has made: what its `__dict__` shows.
+pub fn class_dict<'a>(class: Obj<'a>) -> Option<Obj<'a>> {
+    // SAFETY: the caller has such a class, whose dict is in its structure and lives as
+    // long as it does.
+    unsafe { Obj::from_ptr((*class.as_ptr().cast::<ffi::PyTypeObject>()).tp_dict) }
+}
+
+/// Is `class` the same as `base`, or does it inherit from it?
+pub fn inherits(class: Obj<'_>, base: Obj<'_>) -> bool {
+    // SAFETY: `class` is a type; its MRO is a tuple that it keeps alive.
+    let mro = unsafe { Obj::from_ptr((*class.as_ptr().cast::<ffi::PyTypeObject>()).tp_mro) };
+    mro.into_iter().flat_map(super::code::list_items).any(|one| one == base)
 }
 
 /// The instance's `__dict__`, made now if it has to be: only for instructions
@@ -328,7 +408,27 @@ unsafe fn has_generic_getattr(tp: *mut ffi::PyTypeObject) -> bool {
         }
         // A Python `__getattr__` replaces the slot, and is asked last only.
         let found = _PyType_Lookup(tp, names().getattribute.borrow().as_ptr());
-        !found.is_null() && found == object_getattribute()
+        !found.is_null() && is_generic(found)
+    }
+}
+
+/// Does this `__getattribute__` of a builtin class follow the generic rules?
+unsafe fn is_generic(descriptor: *mut ffi::PyObject) -> bool {
+    /// `PyWrapperDescrObject` (`descrobject.h`).
+    #[repr(C)]
+    struct WrapperDescriptor {
+        base: ffi::PyObject,
+        class: *mut ffi::PyTypeObject,
+        name: *mut ffi::PyObject,
+        qualname: *mut ffi::PyObject,
+        wrapper: *mut std::ffi::c_void,
+        wrapped: *mut std::ffi::c_void,
+    }
+    // SAFETY: a live object; the cast follows the check of its type.
+    unsafe {
+        ffi::Py_TYPE(descriptor) == types().wrapper_descriptor
+            && (*descriptor.cast::<WrapperDescriptor>()).wrapped as usize
+                == object().tp_getattro.map_or(0, |f| f as usize)
     }
 }
 
@@ -336,12 +436,6 @@ unsafe fn has_generic_getattr(tp: *mut ffi::PyTypeObject) -> bool {
 fn object() -> &'static ffi::PyTypeObject {
     // SAFETY: a static type, whose slots never change.
     unsafe { (&raw const ffi::PyBaseObject_Type).as_ref().expect("a static") }
-}
-
-fn object_getattribute() -> *mut ffi::PyObject {
-    let name = names().getattribute.borrow().as_ptr();
-    // SAFETY: `object` is a static type, the name an interned str.
-    unsafe { _PyType_Lookup(&raw mut ffi::PyBaseObject_Type, name) }
 }
 
 #[inline]
@@ -365,6 +459,8 @@ pub struct Names {
     pub contains: Owned,
     pub len: Owned,
     pub iter: Owned,
+    pub ior: Owned,
+    pub wrapped: Owned,
     pub init: Owned,
     pub dict: Owned,
     pub class: Owned,
@@ -394,6 +490,8 @@ pub fn names() -> &'static Names {
             contains: intern(c"__contains__"),
             len: intern(c"__len__"),
             iter: intern(c"__iter__"),
+            ior: intern(c"__ior__"),
+            wrapped: intern(c"__wrapped__"),
             init: intern(c"__init__"),
             dict: intern(c"__dict__"),
             class: intern(c"__class__"),

@@ -7,6 +7,7 @@ use pyo3_ffi as ffi;
 
 use super::attributes::{in_class, names};
 use super::code::{Code, attribute, import};
+use super::dict::storage;
 use super::error::{Result, if_any};
 use super::layout::PyFunctionObject;
 use super::object::{Obj, Owned};
@@ -37,6 +38,15 @@ pub enum Callee<'a> {
         callable: Obj<'a>,
         /// A tuple.
         arguments: Obj<'a>,
+        /// A dict.
+        keywords: Obj<'a>,
+    },
+    /// A function of `functools.lru_cache`.
+    Cached {
+        /// The Python function whose results it keeps.
+        function: Obj<'a>,
+        /// `self` of a bound method.
+        receiver: Option<Obj<'a>>,
     },
     /// An instance of another class: its `__call__`.
     Instance(Obj<'a>),
@@ -79,6 +89,7 @@ pub fn resolve<'a>(callable: Obj<'a>) -> Callee<'a> {
                 Callee::Native { definition, receiver: None } => {
                     Callee::Native { definition, receiver }
                 }
+                Callee::Cached { function, .. } => Callee::Cached { function, receiver },
                 other => other,
             };
         }
@@ -90,17 +101,42 @@ pub fn resolve<'a>(callable: Obj<'a>) -> Callee<'a> {
                     receiver: Obj::from_ptr((*wrapper).receiver),
                 };
             }
+            Some(Special::Cached) => {
+                if let Some(function) = wrapped(callable) {
+                    return Callee::Cached { function, receiver: None };
+                }
+            }
             Some(Special::Partial) => {
                 let partial = &*ptr.cast::<Partial>();
                 return Callee::Partial {
                     callable: Obj::from_arg(partial.function),
                     arguments: Obj::from_arg(partial.arguments),
+                    keywords: Obj::from_arg(partial.keywords),
                 };
             }
             _ => {}
         }
     }
     Callee::Instance(callable.type_of())
+}
+
+/// The Python function that `functools.update_wrapper` has noted.
+fn wrapped<'a>(wrapper: Obj<'a>) -> Option<Obj<'a>> {
+    let function = storage(wrapper).get(names().wrapped.borrow()).value()?;
+    function.is_exactly(types().function).then_some(function)
+}
+
+/// The code of a Python function.
+pub fn code_of<'a>(function: Obj<'a>) -> Option<Code<'a>> {
+    match resolve(function) {
+        Callee::Python { code, receiver: None } => Some(code),
+        _ => None,
+    }
+}
+
+/// The defaults of the last arguments of a Python function.
+pub fn defaults<'a>(function: Obj<'a>) -> impl Iterator<Item = Obj<'a>> {
+    surroundings(function)[1].into_iter().flat_map(super::code::list_items)
 }
 
 /// Is it a function or a module?
@@ -220,6 +256,12 @@ pub fn globals<'a>(callable: Obj<'a>) -> Option<Obj<'a>> {
     }
 }
 
+/// Is it a C method that has yet to be given its object?
+pub fn is_method_descriptor(callable: Obj<'_>) -> bool {
+    callable.is_exactly(types().method_descriptor)
+        || callable.is_exactly(types().wrapper_descriptor)
+}
+
 /// Is it a Python function of a module that looks after its own synchronisation?
 pub fn is_thread_safe(callable: Obj<'_>) -> bool {
     const MODULES: &[&str] = &[
@@ -239,16 +281,6 @@ pub fn is_thread_safe(callable: Obj<'_>) -> bool {
     let name = globals.and_then(|globals| super::dict::get(globals, names().name.borrow()).value());
     let name = name.and_then(Obj::as_str).unwrap_or_default();
     MODULES.contains(&name.split('.').next().unwrap_or_default())
-}
-
-/// The names that an `operator.attrgetter` reads.
-pub fn strings_in<'a>(object: Obj<'a>) -> Vec<Obj<'a>> {
-    let mut all = vec![];
-    for found in super::containers::referents(object) {
-        let items = super::code::list_items(found);
-        all.extend(items.chain([found]).filter(|item| item.is_exactly(types().str)));
-    }
-    all
 }
 
 /// `PyMethodDescrObject` and `PyWrapperDescrObject` (`descrobject.h`) begin alike.
@@ -283,6 +315,7 @@ struct Partial {
     base: ffi::PyObject,
     function: *mut ffi::PyObject,
     arguments: *mut ffi::PyObject,
+    keywords: *mut ffi::PyObject,
 }
 
 /// The address of the definition behind `module.owner.name` (or `module.name`
@@ -299,6 +332,6 @@ pub fn definition(module: &CStr, owner: &CStr, name: &CStr) -> Result<Option<usi
         Callee::Native { definition, .. } => Some(definition),
         Callee::Class(class) => Some(class.address()),
         Callee::Python { code, .. } => Some(code.as_obj().address()),
-        Callee::Partial { .. } | Callee::Instance(_) => None,
+        Callee::Partial { .. } | Callee::Cached { .. } | Callee::Instance(_) => None,
     })
 }

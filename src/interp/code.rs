@@ -17,6 +17,7 @@ use super::layout::PyCodeObject;
 use super::object::{Obj, Owned};
 use crate::observe::flow::{self, BUILTINS, Builtin, Facts, Move, Step, Target, Value};
 use crate::observe::opcodes::Op;
+use crate::runtime::session::Inner;
 
 /// A live code object.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -52,10 +53,12 @@ pub struct Table {
     pub locals: u16,
     /// Is it traced?
     pub traced: Cell<bool>,
-    /// Is it traced although its file is not?
-    pub inner: Cell<bool>,
+    /// How much of it is traced although its file is not.
+    pub inner: Cell<Option<Inner>>,
     /// Which selection of files `traced` was decided for.
     pub selection: Cell<u32>,
+    /// Are its returns observed?
+    returns: Cell<bool>,
     /// A number that equal code shares, in the order of discovery.
     pub id: u32,
 }
@@ -63,7 +66,7 @@ pub struct Table {
 impl Table {
     /// Does the code belong to a file that is traced?
     pub fn is_users(&self) -> bool {
-        self.traced.get() && !self.inner.get()
+        self.traced.get() && self.inner.get().is_none()
     }
 }
 
@@ -334,6 +337,29 @@ impl<'a> Code<'a> {
         self.raw().co_nlocalsplus as usize
     }
 
+    /// How many arguments it takes by position; `None` where it takes others, too.
+    pub fn plain_arguments(self) -> Option<usize> {
+        const VARIABLE: c_int = 0x4 | 0x8;
+        let raw = self.raw();
+        let plain = raw.co_flags & VARIABLE == 0 && raw.co_kwonlyargcount == 0;
+        plain.then_some(raw.co_argcount as usize)
+    }
+
+    /// From now on its returns are observed: what it returns is kept. True when they
+    /// were not before.
+    pub fn observe_returns(self, table: &Table) -> bool {
+        if table.returns.replace(true) || self.raw().co_flags & GENERATOR != 0 {
+            return false;
+        }
+        for cell in &table.instructions {
+            let one = cell.get();
+            if opcode_name(one.opcode).starts_with("RETURN_") {
+                cell.set(Instruction { op: Op::KeepResult, ..one });
+            }
+        }
+        true
+    }
+
     /// The static table; made at the first call. `None` only without memory.
     #[inline]
     pub fn table(self) -> Option<&'a Table> {
@@ -463,8 +489,9 @@ impl<'a> Code<'a> {
             guards,
             locals: self.locals() as u16,
             traced: Cell::new(false),
-            inner: Cell::new(false),
+            inner: Cell::new(None),
             selection: Cell::new(0),
+            returns: Cell::new(false),
             id: self.id(units),
         });
         self.silence(&table);
@@ -856,8 +883,10 @@ fn value_of_constant(constant: Obj<'_>) -> Value {
         |types: &[*mut ffi::PyTypeObject]| types.iter().any(|tp| constant.is_exactly(*tp));
     if is_one_of(&[t.int, t.float, t.bool]) {
         Value::Number
-    } else if is_one_of(&[t.str, t.bytes, t.none]) {
+    } else if is_one_of(&[t.str, t.none]) {
         Value::Atom
+    } else if constant.is_exactly(t.bytes) {
+        Value::Plain
     } else if constant.is_exactly(t.tuple) {
         let plain = |item| value_of_constant(item) != Value::Any;
         if list_items(constant).all(plain) { Value::Plain } else { Value::Any }
@@ -876,6 +905,12 @@ pub fn import(name: &CStr) -> Result<Owned> {
 pub fn attribute(object: Obj<'_>, name: &CStr) -> Result<Owned> {
     // SAFETY: a live object and a NUL-terminated name.
     unsafe { error::check(ffi::PyObject_GetAttrString(object.as_ptr(), name.as_ptr())) }
+}
+
+/// `sys.modules`.
+pub fn modules<'a>() -> Option<Obj<'a>> {
+    // SAFETY: a borrowed reference that the interpreter keeps.
+    unsafe { Obj::from_ptr(ffi::PyImport_GetModuleDict()) }
 }
 
 /// A plain dict with the items of any mapping.

@@ -317,13 +317,31 @@ pub fn shape(object: Obj<'_>) -> Shape {
 
 /// Could `==` and `repr` look into the object: is it a container or a tuple?
 pub fn may_contain(object: Obj<'_>) -> bool {
-    is_tuple(object) || shape(object) != Shape::Other
+    is_tuple(object) || shape(object) != Shape::Other || is_namespace(object)
 }
 
 /// Is it an instance of str?
 pub fn is_str(object: Obj<'_>) -> bool {
     // SAFETY: only reads the type's flags.
     unsafe { ffi::PyUnicode_Check(object.as_ptr()) != 0 }
+}
+
+/// Is it a str whose hash and equality are no code of its own?
+pub fn is_plain_str(object: Obj<'_>) -> bool {
+    is_str(object) && equality(object) == Equality::Text
+}
+
+/// What a subscript of a list, tuple or dict gives, as far as no code is needed.
+pub fn item<'a>(container: Obj<'a>, key: Obj<'a>) -> Option<Obj<'a>> {
+    match (shape(container), key.as_i64()) {
+        (Shape::Dict, _) => dict_get(container, key).value(),
+        (Shape::List, Some(index)) if index < 0 => list_get(container, index + len(container)),
+        (Shape::List, Some(index)) => list_get(container, index),
+        (_, Some(index)) if is_tuple(container) && index >= 0 => {
+            super::code::list_items(container).nth(index as usize)
+        }
+        _ => None,
+    }
 }
 
 /// Is it of a builtin type whose methods change nothing?
@@ -334,30 +352,9 @@ pub fn is_immutable(object: Obj<'_>) -> bool {
         .any(|tp| object.is_exactly(*tp))
 }
 
-fn is_deque(object: Obj<'_>) -> bool {
-    // SAFETY: a live object's type.
-    special_base(unsafe { ffi::Py_TYPE(object.as_ptr()) }) == Some(Special::Deque)
-}
-
 /// Does appending to this deque drop its first element?
 pub fn drops_the_first(sequence: Obj<'_>) -> bool {
-    /// `dequeobject` (`Modules/_collectionsmodule.c`).
-    #[repr(C)]
-    struct Deque {
-        base: ffi::PyVarObject,
-        blocks: [usize; 2],
-        indices: [ffi::Py_ssize_t; 2],
-        state: usize,
-        max_len: ffi::Py_ssize_t,
-    }
-    // SAFETY: a live object; the cast follows the check of the type, and the layout
-    // has not changed from 3.11 to 3.15.
-    unsafe {
-        is_deque(sequence) && {
-            let most = (*sequence.as_ptr().cast::<Deque>()).max_len;
-            most >= 0 && len(sequence) >= most as i64
-        }
-    }
+    is_bounded(sequence) && len(sequence) >= most(sequence) as i64
 }
 
 /// Is it a dict, or an instance of a subclass?
@@ -387,6 +384,11 @@ pub fn is_buffer(object: Obj<'_>) -> bool {
 
 /// Does reading a missing key of this dict insert it?
 pub fn makes_missing_keys(dict: Obj<'_>) -> bool {
+    factory(dict).is_some()
+}
+
+/// What a defaultdict calls to make the values of missing keys.
+pub fn factory<'a>(dict: Obj<'a>) -> Option<Obj<'a>> {
     /// `defdictobject` (`Modules/_collectionsmodule.c`).
     #[repr(C)]
     struct DefaultDict {
@@ -397,10 +399,10 @@ pub fn makes_missing_keys(dict: Obj<'_>) -> bool {
     unsafe {
         let tp = ffi::Py_TYPE(dict.as_ptr());
         if tp == &raw mut ffi::PyDict_Type || special_base(tp) != Some(Special::DefaultDict) {
-            return false;
+            return None;
         }
         let factory = (*dict.as_ptr().cast::<DefaultDict>()).factory;
-        Obj::from_ptr(factory).is_some_and(|factory| !factory.is_none())
+        Obj::from_ptr(factory).filter(|factory| !factory.is_none())
     }
 }
 
@@ -454,8 +456,12 @@ pub enum Step<'a> {
     Key(Obj<'a>, Option<Obj<'a>>),
     /// Of a set: this element, or its end.
     Element(Obj<'a>, Option<Obj<'a>>),
-    /// Of something that draws from others.
+    /// Of something that draws one element from each of others.
     Opaque,
+    /// Of something that draws as many elements from others as it likes.
+    Greedy,
+    /// Of something that only has its own position.
+    Own,
     /// Of a generator.
     Generator,
     /// Of an iterator that is exhausted, and that would touch so many parts of a
@@ -512,11 +518,174 @@ pub fn step<'a>(iterator: Obj<'a>) -> Step<'a> {
                 let next = if same_size { set_next(set, &mut position) } else { None };
                 Step::Element(set, next)
             }
-            Some(Special::Iterator | Special::SequenceIterator) => Step::Opaque,
+            Some(
+                Special::Iterator | Special::Chain | Special::Starmap | Special::SequenceIterator,
+            ) => Step::Opaque,
+            Some(Special::Greedy) => Step::Greedy,
+            Some(Special::OwnIterator) => Step::Own,
             Some(Special::Generator) => Step::Generator,
             _ => Step::Harmless,
         }
     }
+}
+
+/// Is it what several iterators of one `tee` share?
+pub fn is_shared_by_tee(object: Obj<'_>) -> bool {
+    // SAFETY: a live object's type.
+    special(unsafe { ffi::Py_TYPE(object.as_ptr()) }) == Some(Special::Tee)
+}
+
+/// Does the iterator call its function with the elements spread out?
+pub fn spreads_elements(iterator: Obj<'_>) -> bool {
+    // SAFETY: a live object's type.
+    special(unsafe { ffi::Py_TYPE(iterator.as_ptr()) }) == Some(Special::Starmap)
+}
+
+/// Does the iterator iterate over each element that it draws?
+pub fn goes_into_elements(iterator: Obj<'_>) -> bool {
+    // SAFETY: a live object's type.
+    special(unsafe { ffi::Py_TYPE(iterator.as_ptr()) }) == Some(Special::Chain)
+}
+
+/// Does it let elements through that are true?
+pub fn is_filter(iterator: Obj<'_>) -> bool {
+    iterator.is_exactly(&raw mut ffi::PyFilter_Type)
+}
+
+/// Is it a set or frozenset?
+pub fn is_any_set(object: Obj<'_>) -> bool {
+    // SAFETY: only reads the type's flags.
+    unsafe { ffi::PyAnySet_Check(object.as_ptr()) != 0 }
+}
+
+/// Is it a memoryview?
+pub fn is_memoryview(object: Obj<'_>) -> bool {
+    // SAFETY: only reads the type.
+    unsafe { ffi::PyMemoryView_Check(object.as_ptr()) != 0 }
+}
+
+/// Is it a closure cell?
+pub fn is_cell(object: Obj<'_>) -> bool {
+    // SAFETY: only reads the type.
+    unsafe { ffi::PyCell_Check(object.as_ptr()) != 0 }
+}
+
+/// Is it a deque?
+pub fn is_deque(object: Obj<'_>) -> bool {
+    // SAFETY: a live object's type.
+    special_base(unsafe { ffi::Py_TYPE(object.as_ptr()) }) == Some(Special::Deque)
+}
+
+/// Is it a `types.SimpleNamespace`?
+pub fn is_namespace(object: Obj<'_>) -> bool {
+    // SAFETY: a live object's type.
+    special(unsafe { ffi::Py_TYPE(object.as_ptr()) }) == Some(Special::Namespace)
+}
+
+/// Is it a function that remembers its results (`functools.lru_cache`)?
+pub fn is_cached_function(object: Obj<'_>) -> bool {
+    // SAFETY: a live object's type.
+    special(unsafe { ffi::Py_TYPE(object.as_ptr()) }) == Some(Special::Cached)
+}
+
+/// Has it a place of its own in an iteration, whatever it iterates over?
+pub fn is_iterator(object: Obj<'_>) -> bool {
+    !matches!(step(object), Step::Harmless)
+}
+
+/// What a view shows of a dict.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Sight {
+    /// The keys.
+    Keys,
+    /// The values.
+    Values,
+    /// More than one of them, or something else.
+    All,
+}
+
+/// What a view, or the iterator of a dict or of a view, shows of the dict.
+pub fn sight(object: Obj<'_>) -> Sight {
+    unsafe extern "C" {
+        static mut PyDictKeys_Type: ffi::PyTypeObject;
+        static mut PyDictValues_Type: ffi::PyTypeObject;
+        static mut PyDictIterKey_Type: ffi::PyTypeObject;
+        static mut PyDictIterValue_Type: ffi::PyTypeObject;
+        static mut PyDictRevIterKey_Type: ffi::PyTypeObject;
+        static mut PyDictRevIterValue_Type: ffi::PyTypeObject;
+        static mut PyODictKeys_Type: ffi::PyTypeObject;
+        static mut PyODictValues_Type: ffi::PyTypeObject;
+    }
+    let keys = [
+        &raw mut PyDictKeys_Type,
+        &raw mut PyDictIterKey_Type,
+        &raw mut PyDictRevIterKey_Type,
+        &raw mut PyODictKeys_Type,
+    ];
+    let values = [
+        &raw mut PyDictValues_Type,
+        &raw mut PyDictIterValue_Type,
+        &raw mut PyDictRevIterValue_Type,
+        &raw mut PyODictValues_Type,
+    ];
+    if keys.into_iter().any(|tp| object.is_exactly(tp)) {
+        Sight::Keys
+    } else if values.into_iter().any(|tp| object.is_exactly(tp)) {
+        Sight::Values
+    } else {
+        Sight::All
+    }
+}
+
+/// Does it show a mapping, of which `in` asks for the keys?
+pub fn shows_keys(view: Obj<'_>) -> bool {
+    unsafe extern "C" {
+        static mut PyDictProxy_Type: ffi::PyTypeObject;
+    }
+    sight(view) == Sight::Keys || view.is_exactly(&raw mut PyDictProxy_Type)
+}
+
+/// Is it the iterator of a list that begins at the end?
+pub fn goes_backwards(iterator: Obj<'_>) -> bool {
+    unsafe extern "C" {
+        static mut PyListRevIter_Type: ffi::PyTypeObject;
+    }
+    iterator.is_exactly(&raw mut PyListRevIter_Type)
+}
+
+/// Is it `bytes`?
+pub fn is_bytes(object: Obj<'_>) -> bool {
+    object.is_exactly(types().bytes)
+}
+
+/// Could an equal key be a number?
+pub fn is_number(key: Obj<'_>) -> bool {
+    // SAFETY: a live object's type; only its slots are read.
+    unsafe {
+        let numbers = (*ffi::Py_TYPE(key.as_ptr())).tp_as_number.as_ref();
+        ffi::PyComplex_Check(key.as_ptr()) != 0
+            || numbers.is_some_and(|numbers| numbers.nb_float.is_some())
+    }
+}
+
+/// Has the sequence a length that it never exceeds?
+pub fn is_bounded(sequence: Obj<'_>) -> bool {
+    is_deque(sequence) && most(sequence) >= 0
+}
+
+/// `maxlen` of a deque, -1 for none.
+fn most(deque: Obj<'_>) -> ffi::Py_ssize_t {
+    /// `dequeobject` (`Modules/_collectionsmodule.c`).
+    #[repr(C)]
+    struct Deque {
+        base: ffi::PyVarObject,
+        blocks: [usize; 2],
+        indices: [ffi::Py_ssize_t; 2],
+        state: usize,
+        max_len: ffi::Py_ssize_t,
+    }
+    // SAFETY: the caller has a deque; the layout has not changed from 3.11 to 3.15.
+    unsafe { (*deque.as_ptr().cast::<Deque>()).max_len }
 }
 
 /// The objects that an iterator, view or wrapper of C code refers to, as the

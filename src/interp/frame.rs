@@ -105,6 +105,19 @@ impl<'a> Frame<'a> {
         }
     }
 
+    /// The function that it executes, if it is one.
+    pub fn function(self) -> Option<Obj<'a>> {
+        #[cfg(Py_3_14)]
+        // SAFETY: a stack reference is one word; the low bits are tags.
+        let function = unsafe { (self.raw.f_funcobj.bits & !3) as *mut ffi::PyObject };
+        #[cfg(all(Py_3_12, not(Py_3_14)))]
+        let function = self.raw.f_funcobj;
+        #[cfg(not(Py_3_12))]
+        let function = self.raw.f_func.cast();
+        // SAFETY: kept alive by the frame.
+        unsafe { Obj::from_ptr(function) }
+    }
+
     /// The dict of its module's globals.
     #[inline]
     pub fn globals(self) -> Option<Obj<'a>> {
@@ -178,6 +191,22 @@ impl<'a> Frame<'a> {
     /// The offset in bytes of the instruction it stands at.
     pub fn offset(self, code: Code<'_>) -> usize {
         instruction_pointer(self.raw).wrapping_sub(code.first_unit())
+    }
+}
+
+/// The code of a generator or coroutine that is not running now and has not ended.
+pub fn code_of_suspended<'a>(generator: Obj<'a>) -> Option<Code<'a>> {
+    const FIRST: i8 = if cfg!(Py_3_15) { 0 } else { i8::MIN };
+    const RUNNING: i8 = if cfg!(Py_3_15) { 3 } else { 0 };
+    // SAFETY: generators and coroutines are laid out alike; the frame of one that has
+    // not ended is live.
+    unsafe {
+        let generator = generator.as_ptr().cast::<layout::PyGenObject>();
+        if !(FIRST..RUNNING).contains(&((*generator).gi_frame_state as i8)) {
+            return None;
+        }
+        let frame = (&raw const (*generator).gi_iframe).cast::<_PyInterpreterFrame>();
+        Obj::from_ptr(executable(&*frame)).and_then(Code::from_obj)
     }
 }
 

@@ -148,7 +148,7 @@ fn children<'a>(object: Obj<'a>, each: &mut impl FnMut(u64, Obj<'a>)) {
     match resolve(object) {
         Callee::Python { receiver: Some(receiver), .. }
         | Callee::Native { receiver: Some(receiver), .. } => tell(4, 0, receiver),
-        Callee::Partial { callable, arguments } => {
+        Callee::Partial { callable, arguments, .. } => {
             tell(4, 1, callable);
             (0..).zip(list_items(arguments)).for_each(|(index, item)| tell(4, 2 + index, item));
         }

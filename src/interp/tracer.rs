@@ -13,7 +13,7 @@ use crate::interp::frame::Frame;
 use crate::observe::instruction::loaded_global;
 use crate::observe::opcodes::Op;
 use crate::runtime::execution::Site;
-use crate::runtime::session::is_traced;
+use crate::runtime::session::{Inner, is_traced};
 use crate::runtime::{recorder, session, stats};
 
 /// Name of the back end.
@@ -24,8 +24,8 @@ pub fn traced(code: Code<'_>, table: &Table) -> bool {
     let selection = SELECTION.load(Relaxed);
     if table.selection.get() != selection {
         table.selection.set(selection);
-        table.inner.set(session::is_inner(code));
-        table.traced.set(table.inner.get() || is_traced(code));
+        table.inner.set(session::inner(code));
+        table.traced.set(table.inner.get().is_some() || is_traced(code));
     }
     table.traced.get()
 }
@@ -87,11 +87,18 @@ fn tell(
 ) -> Result<()> {
     let here = || site(table, offset, instruction.opcode);
     match table.inner.get() {
-        false => session::instruction(instruction, code, frame, here)?,
-        true => session::inner_instruction(instruction, code, frame, here)?,
+        None => session::instruction(instruction, code, frame, here)?,
+        Some(_) => session::inner_instruction(instruction, code, frame, here)?,
     }
     after(instruction);
     Ok(())
+}
+
+/// Is there nothing to tell of this instruction because of where it stands?
+#[inline]
+fn is_untold(table: &Table, instruction: Instruction) -> bool {
+    let is_call = || matches!(instruction.op, Op::Call | Op::CallKw | Op::CallFunctionEx);
+    table.inner.get() == Some(Inner::Calls) && !is_call()
 }
 
 /// This instruction of the running worker has been told.
@@ -102,8 +109,8 @@ fn after(instruction: Instruction) {
 }
 
 /// A function in Python begins to run, or goes on.
-fn function_begins() {
-    if tells(Detail::SwitchPoints) {
+fn function_begins(table: &Table) {
+    if tells(Detail::SwitchPoints) && table.inner.get() != Some(Inner::Calls) {
         session::note_switch_point();
     }
 }
@@ -112,6 +119,19 @@ fn function_begins() {
 pub fn start(detail: Detail) -> Result<()> {
     DETAIL.store(detail as u8, Relaxed);
     look_at_functions()
+}
+
+/// What this code returns matters from now on.
+pub fn observe_returns(code: Code<'_>) {
+    if let Some(table) = code.table()
+        && code.observe_returns(table)
+        && is_hooked(code)
+    {
+        // Without memory they stay unseen.
+        if observe_anew(code).is_err() {
+            drop(super::error::take());
+        }
+    }
 }
 
 /// Nothing is looked at any more.
@@ -357,7 +377,7 @@ mod monitoring {
         if hook(code, table).is_err() {
             return std::ptr::null_mut();
         }
-        function_begins();
+        function_begins(table);
         disable()
     }
 
@@ -373,9 +393,14 @@ mod monitoring {
         monitoring.call(&monitoring.set_local_events, Some(code.as_obj()), monitoring.instruction)
     }
 
+    /// Does this code report its instructions?
+    pub(super) fn is_hooked(code: Code<'_>) -> bool {
+        HOOKED.lock().iter().any(|hooked| hooked.borrow() == code.as_obj())
+    }
+
     /// Switches the instructions on again that were switched off for good.
     #[cold]
-    fn observe_anew(code: Code<'_>) -> Result<()> {
+    pub(super) fn observe_anew(code: Code<'_>) -> Result<()> {
         let monitoring = MONITORING.get().expect("a callback implies it");
         [0, monitoring.instruction].into_iter().try_for_each(|events| {
             monitoring.call(&monitoring.set_local_events, Some(code.as_obj()), events)
@@ -400,6 +425,9 @@ mod monitoring {
         }
         if session::running().is_none() && !recorder::is_active() {
             return probe::told(code, table, offset, Frame::current(code));
+        }
+        if is_untold(table, instruction) {
+            return nothing();
         }
         let Some(frame) = Frame::current(code) else { return nothing() };
         if instruction.op == Op::LoadBuiltin
@@ -439,6 +467,16 @@ mod settrace {
 
     /// Nothing to prepare.
     pub fn install() -> Result<()> {
+        Ok(())
+    }
+
+    /// All code does that is traced.
+    pub(super) fn is_hooked(_code: Code<'_>) -> bool {
+        true
+    }
+
+    /// No instruction is ever switched off.
+    pub(super) fn observe_anew(_code: Code<'_>) -> Result<()> {
         Ok(())
     }
 
@@ -583,7 +621,7 @@ mod settrace {
                     if probe::is_active() { probe::wants(code) } else { traced(code, table) };
                 if wanted && session::running().is_some() {
                     code::remember(code, table.id);
-                    function_begins();
+                    function_begins(table);
                 }
                 // SAFETY: the frame object is ours to configure, as `f_trace_opcodes`
                 // and `f_trace_lines` are from Python.
@@ -603,7 +641,7 @@ mod settrace {
                     return probe::told(code, table, offset, Some(running));
                 }
                 let Some(instruction) = table.at(offset) else { return 0 };
-                if is_of_no_interest(instruction) {
+                if is_of_no_interest(instruction) || is_untold(table, instruction) {
                     return 0;
                 }
                 if instruction.op == Op::LoadBuiltin {

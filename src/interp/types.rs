@@ -90,6 +90,16 @@ pub enum Special {
     SequenceIterator,
     /// An iterator with a state of its own, that may draw from others.
     Iterator,
+    /// As `Iterator`; one step may draw several elements.
+    Greedy,
+    /// `itertools.starmap`: as `Iterator`, and its elements are whole lists of arguments.
+    Starmap,
+    /// `itertools.chain`: as `Iterator`, and its elements are iterated over.
+    Chain,
+    /// What the iterators of one `itertools.tee` share.
+    Tee,
+    /// An iterator over what cannot change.
+    OwnIterator,
     /// A generator or coroutine.
     Generator,
     /// `keys()`, `values()`, `items()` of a dict; a class's `__dict__`; a memoryview;
@@ -107,6 +117,10 @@ pub enum Special {
     Super,
     /// A weak proxy.
     Proxy,
+    /// A plain object of C code whose `==` and `repr` look at its attributes.
+    Namespace,
+    /// A function of `functools.lru_cache`.
+    Cached,
     /// Whose attributes are a thread's own.
     ThreadLocal,
     /// An open file, whose attributes are methods: what it does shows in its descriptor.
@@ -121,7 +135,7 @@ const SPECIALS: &[(Special, &std::ffi::CStr)] = &[
         Special::Opaque,
         c"(lambda c, w, i: [c.UserDict, c.UserList, w.WeakKeyDictionary, \
            w.WeakValueDictionary, w.WeakSet, i.StringIO, i.BytesIO, \
-           __import__('_random').Random])(*map(__import__, ('collections', 'weakref', 'io')))",
+           __import__('_random').Random, __import__('os')._Environ])(*map(__import__, ('collections', 'weakref', 'io')))",
     ),
     (Special::ListIterator, c"[type(iter([])), type(reversed([]))]"),
     (
@@ -136,9 +150,24 @@ const SPECIALS: &[(Special, &std::ffi::CStr)] = &[
            __import__('array').array('b')) for f in (iter, reversed)] + [type(iter(memoryview(b'')))]",
     ),
     (
+        Special::Greedy,
+        c"[filter] + [t for n, t in vars(__import__('itertools')).items() if n in \
+           ('batched', 'compress', 'dropwhile', 'filterfalse', 'groupby', '_grouper', 'islice', \
+            'pairwise')]",
+    ),
+    (Special::Chain, c"[__import__('itertools').chain]"),
+    (Special::Starmap, c"[__import__('itertools').starmap]"),
+    (Special::Tee, c"[__import__('itertools')._tee_dataobject]"),
+    (
+        Special::OwnIterator,
+        c"[type(iter(v)) for v in ((), '', chr(228), b'', range(0), range(2**70))] + \
+          [type(__import__('struct').iter_unpack('b', b''))]",
+    ),
+    (
         Special::Iterator,
         c"[enumerate, zip, map, filter, reversed, type(iter(int, 0)), \
-           type(iter(__import__('collections').OrderedDict()))] + \
+           type(iter(__import__('collections').OrderedDict())), \
+           type(__import__('csv').reader([]))] + \
           [t for t in vars(__import__('itertools')).values() \
            if type(t) is type and hasattr(t, '__next__')]",
     ),
@@ -160,6 +189,8 @@ const SPECIALS: &[(Special, &std::ffi::CStr)] = &[
     (Special::MethodWrapper, c"[type(None.__repr__)]"),
     (Special::Super, c"[super]"),
     (Special::Proxy, c"list(__import__('weakref').ProxyTypes)"),
+    (Special::Namespace, c"[__import__('types').SimpleNamespace]"),
+    (Special::Cached, c"[type(__import__('functools').lru_cache(lambda: 0))]"),
     (Special::ThreadLocal, c"[__import__('_thread')._local]"),
     (
         Special::File,

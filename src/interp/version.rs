@@ -4,6 +4,9 @@
 /// `LOAD_ATTR` has the method form in the lowest bit of its argument (3.12+).
 pub const ATTRIBUTE_HAS_METHOD_BIT: bool = cfg!(Py_3_12);
 
+/// The name's index in the argument of `IMPORT_NAME` is above bits of its own (3.15+).
+pub const IMPORT_NAME_SHIFT: u32 = if cfg!(Py_3_15) { 2 } else { 0 };
+
 /// `FORMAT_VALUE` says in its argument whether there is a format spec (up to 3.12;
 /// later there are two instructions).
 pub const FORMAT_SPEC_IN_ARGUMENT: bool = cfg!(not(Py_3_13));

@@ -13,13 +13,14 @@ use smallvec::SmallVec;
 use super::instruction as on;
 use super::location::{Field, Sink, Touch};
 use super::opcodes::Op;
+use crate::interp::attributes::{self, value_of};
 use crate::interp::callables::{self, Callee};
 use crate::interp::code::{self, Code, Instruction};
 use crate::interp::containers::{self, Shape};
 use crate::interp::error::Result;
-use crate::interp::frame::Frame;
+use crate::interp::frame::{self, Frame};
 use crate::interp::futures;
-use crate::interp::object::Obj;
+use crate::interp::object::{Obj, Owned};
 use crate::interp::version;
 use crate::trace::Kind;
 
@@ -38,14 +39,35 @@ enum Effect {
     Print,
     /// Iterates over every argument to its end.
     Consume,
-    /// As `Consume`; some of the arguments are called.
+    /// As `Consume`; some of the arguments are called with the elements, which are
+    /// compared otherwise.
     CallEach,
+    /// `functools.reduce`.
+    Reduce,
+    /// Calls its first argument with the others.
+    CallFirst,
+    /// Calls its second argument with those after it.
+    CallSecond,
+    /// `any`, `all`: asks for the truth of the elements.
+    TestEach,
+    /// `sum`, `bytes.join`: reads all of the elements.
+    AddUp,
+    /// `dict`: mappings, or iterables of pairs.
+    Pairs,
+    /// `type`, `isinstance`.
+    GetClass,
+    /// `str.format`.
+    FormatFields,
     /// Writes all of the first, iterates over the others.
     WriteFirst,
+    /// `list.sort`, `bisect.insort`: as `CallEach`, and writes the first.
+    Sort,
+    /// `list.index`: compares the second with what is in the first.
+    Find,
+    /// `list.remove`: the same, and writes the first.
+    RemoveFound,
     /// `dict.update`.
     Update,
-    /// Writes all of the second.
-    WriteSecond,
     /// `list.append`.
     Append,
     /// `list.extend`.
@@ -86,8 +108,14 @@ enum Effect {
     DeletePlainAttribute,
     /// `operator.attrgetter(…)(x)`.
     GetAttributes,
+    /// `operator.itemgetter(…)(x)`.
+    GetItems,
+    /// `operator.methodcaller(…)(x)`.
+    CallMethod,
     /// Reads all attributes of the first: `copy.copy`.
     ReadAttributes,
+    /// Reads all that can be reached from the first: `copy.deepcopy`.
+    ReadGraph,
     /// `vars`.
     Vars,
     /// Reads which attributes there are: `dir`.
@@ -102,6 +130,10 @@ enum Effect {
     ReadState,
     /// Writes an object that is touched as a whole, iterates over the others.
     WriteState,
+    /// The same, and writes the others.
+    WriteAll,
+    /// `cache_clear`.
+    Forget,
     /// Reads where a task stands.
     ReadSteps,
     /// `Task.cancel`, `Future.cancel`.
@@ -123,8 +155,8 @@ const TABLE: &[Row] = {
                 (c"filter", Nothing),
                 (c"reversed", Nothing),
                 (c"id", Nothing),
-                (c"type", Nothing),
-                (c"isinstance", Nothing),
+                (c"type", GetClass),
+                (c"isinstance", GetClass),
                 (c"issubclass", Nothing),
                 (c"callable", Nothing),
                 (c"hash", Nothing),
@@ -161,14 +193,14 @@ const TABLE: &[Row] = {
                 (c"bool", ReadLength),
                 (c"iter", Iterate),
                 (c"aiter", Iterate),
-                (c"sum", Consume),
-                (c"any", Consume),
-                (c"all", Consume),
+                (c"sum", AddUp),
+                (c"any", TestEach),
+                (c"all", TestEach),
                 (c"list", Consume),
                 (c"tuple", Consume),
                 (c"set", Consume),
                 (c"frozenset", Consume),
-                (c"dict", Consume),
+                (c"dict", Pairs),
                 (c"bytes", Consume),
                 (c"bytearray", Consume),
                 (c"sorted", CallEach),
@@ -198,7 +230,6 @@ const TABLE: &[Row] = {
                 (c"__new__", Nothing),
                 (c"__hash__", Nothing),
                 (c"__init_subclass__", Nothing),
-                (c"__class__", Nothing),
                 (c"__reduce_ex__", Nothing),
                 (c"__eq__", ReadAll),
                 (c"__ne__", ReadAll),
@@ -227,20 +258,20 @@ const TABLE: &[Row] = {
                 (c"extend", Extend),
                 (c"__iadd__", Extend),
                 (c"insert", WriteFirst),
-                (c"remove", WriteFirst),
+                (c"remove", RemoveFound),
                 (c"clear", WriteFirst),
-                (c"sort", WriteFirst),
+                (c"sort", Sort),
                 (c"reverse", WriteFirst),
                 (c"__init__", WriteFirst),
                 (c"__imul__", WriteFirst),
-                (c"index", ReadAll),
-                (c"count", ReadAll),
+                (c"index", Find),
+                (c"count", Find),
                 (c"copy", ReadAll),
                 (c"__add__", ReadAll),
                 (c"__mul__", ReadAll),
                 (c"__rmul__", ReadAll),
                 (c"__len__", ReadLength),
-                (c"__contains__", Consume),
+                (c"__contains__", Find),
                 (c"__getitem__", GetItem),
                 (c"__setitem__", SetItem),
                 (c"__delitem__", DeleteItem),
@@ -267,7 +298,7 @@ const TABLE: &[Row] = {
                 (c"clear", WriteFirst),
                 (c"update", Update),
                 (c"__init__", WriteFirst),
-                (c"__ior__", WriteFirst),
+                (c"__ior__", Update),
                 (c"copy", ReadAll),
                 (c"__or__", ReadAll),
                 (c"__ror__", ReadAll),
@@ -335,12 +366,14 @@ const TABLE: &[Row] = {
             c"str",
             &[
                 (c"join", Consume),
-                (c"format", ReadDeep),
+                (c"format", FormatFields),
                 (c"format_map", ReadDeep),
                 (c"__mod__", ReadDeep),
             ],
         ),
-        (c"builtins", c"bytes", &[(c"join", Consume)]),
+        (c"builtins", c"bytes", &[(c"join", AddUp)]),
+        (c"builtins", c"tuple", &[(c"index", Find), (c"count", Find), (c"__contains__", Find)]),
+        (c"builtins", c"BaseException", &[(c"__init__", Nothing)]),
         (
             c"builtins",
             c"bytearray",
@@ -363,7 +396,7 @@ const TABLE: &[Row] = {
                 (c"rindex", ReadAll),
                 (c"decode", ReadAll),
                 (c"hex", ReadAll),
-                (c"join", ReadAll),
+                (c"join", AddUp),
                 (c"startswith", ReadAll),
                 (c"endswith", ReadAll),
                 (c"split", ReadAll),
@@ -420,7 +453,7 @@ const TABLE: &[Row] = {
                 (c"__eq__", ReadAll),
                 (c"__ne__", ReadAll),
                 (c"__len__", Nothing),
-                (c"release", Nothing),
+                (c"release", WriteState),
                 (c"cast", Nothing),
                 (c"toreadonly", Nothing),
                 (c"__enter__", Nothing),
@@ -807,7 +840,7 @@ const TABLE: &[Row] = {
                 (c"writelines", WriteState),
                 (c"read", WriteState),
                 (c"read1", WriteState),
-                (c"readinto", WriteState),
+                (c"readinto", WriteAll),
                 (c"readline", WriteState),
                 (c"readlines", WriteState),
                 (c"seek", WriteState),
@@ -831,7 +864,7 @@ const TABLE: &[Row] = {
             c"functools",
             c"",
             &[
-                (c"reduce", CallEach),
+                (c"reduce", Reduce),
                 (c"partial", Nothing),
                 (c"cmp_to_key", Nothing),
                 (c"wraps", Nothing),
@@ -845,6 +878,7 @@ const TABLE: &[Row] = {
             c"_operator",
             c"",
             &[
+                (c"call", CallFirst),
                 (c"getitem", GetItem),
                 (c"setitem", SetItem),
                 (c"delitem", DeleteItem),
@@ -873,8 +907,8 @@ const TABLE: &[Row] = {
                 (c"xor", ReadAll),
                 (c"sub", ReadAll),
                 (c"mod", ReadAll),
-                (c"countOf", ReadAll),
-                (c"indexOf", ReadAll),
+                (c"countOf", Find),
+                (c"indexOf", Find),
                 (c"is_", Nothing),
                 (c"is_not", Nothing),
                 (c"itemgetter", Nothing),
@@ -916,32 +950,28 @@ const TABLE: &[Row] = {
             c"bisect",
             c"",
             &[
-                (c"bisect", ReadAll),
-                (c"bisect_left", ReadAll),
-                (c"bisect_right", ReadAll),
-                (c"insort", WriteFirst),
-                (c"insort_left", WriteFirst),
-                (c"insort_right", WriteFirst),
+                (c"bisect", CallEach),
+                (c"bisect_left", CallEach),
+                (c"bisect_right", CallEach),
+                (c"insort", Sort),
+                (c"insort_left", Sort),
+                (c"insort_right", Sort),
             ],
         ),
         (
             c"copy",
             c"",
-            &[
-                (c"copy", ReadAttributes),
-                (c"deepcopy", ReadAttributes),
-                (c"replace", ReadAttributes),
-            ],
+            &[(c"copy", ReadAttributes), (c"deepcopy", ReadGraph), (c"replace", ReadAttributes)],
         ),
         (c"json", c"", &[(c"dumps", ReadDeep), (c"dump", ReadDeep)]),
         (c"pprint", c"", &[(c"pformat", ReadDeep), (c"pprint", ReadDeep)]),
-        (c"pickle", c"", &[(c"dumps", ReadAttributes)]),
+        (c"pickle", c"", &[(c"dumps", ReadGraph)]),
         (
             c"dataclasses",
             c"",
             &[
-                (c"asdict", ReadAttributes),
-                (c"astuple", ReadAttributes),
+                (c"asdict", ReadGraph),
+                (c"astuple", ReadGraph),
                 (c"replace", ReadAttributes),
                 (c"fields", Nothing),
                 (c"is_dataclass", Nothing),
@@ -1058,10 +1088,35 @@ const TABLE: &[Row] = {
             c"random",
             c"Random",
             &[
-                (c"shuffle", WriteSecond),
-                (c"choice", Consume),
-                (c"choices", Consume),
-                (c"sample", Consume),
+                (c"shuffle", WriteAll),
+                (c"choice", WriteState),
+                (c"choices", WriteState),
+                (c"sample", WriteState),
+                (c"randint", WriteState),
+                (c"randrange", WriteState),
+                (c"uniform", WriteState),
+                (c"gauss", WriteState),
+            ],
+        ),
+        (c"collections", c"", &[(c"deque", Consume), (c"OrderedDict", Pairs), (c"Counter", Pairs)]),
+        (c"contextvars", c"Context", &[(c"run", CallSecond)]),
+        (c"functools", c"_lru_cache_wrapper", &[(c"cache_clear", Forget)]),
+        (
+            c"os",
+            c"_Environ",
+            &[
+                (c"get", ReadState),
+                (c"__getitem__", ReadState),
+                (c"__contains__", ReadState),
+                (c"__iter__", ReadState),
+                (c"__len__", ReadState),
+                (c"copy", ReadState),
+                (c"keys", ReadState),
+                (c"values", ReadState),
+                (c"items", ReadState),
+                (c"__setitem__", WriteState),
+                (c"__delitem__", WriteState),
+                (c"setdefault", WriteState),
             ],
         ),
     ]
@@ -1069,13 +1124,14 @@ const TABLE: &[Row] = {
 
 /// Classes of `operator` whose instances are called.
 const INSTANCES: &[(&CStr, Effect)] = &[
-    (c"itemgetter", Effect::ReadAll),
+    (c"itemgetter", Effect::GetItems),
     (c"attrgetter", Effect::GetAttributes),
-    (c"methodcaller", Effect::WriteSecond),
+    (c"methodcaller", Effect::CallMethod),
 ];
 
 /// What special methods of C code do that the table has no row for.
 const SPECIAL_METHODS: &[(&CStr, Effect)] = &[
+    (c"__call__", Effect::CallFirst),
     (c"__contains__", Effect::Contains),
     (c"__delattr__", Effect::DeleteAttribute),
     (c"__delitem__", Effect::DeleteItem),
@@ -1235,10 +1291,12 @@ fn call<'a>(
         Callee::Python { code, receiver } => (code.as_obj().address(), receiver),
         Callee::Class(class) => (class.address(), None),
         Callee::Instance(class) => (class.address() ^ INSTANCE, Some(callable)),
-        Callee::Partial { callable, arguments: first } => {
-            let first: Arguments<'a> = code::list_items(first).collect();
-            let all = first.into_iter().chain(receiver).chain(arguments);
-            return call_dynamic(callable, &mut all.into_iter(), sink);
+        Callee::Cached { function, receiver: bound } => {
+            let all = bound.into_iter().chain(receiver).chain(arguments).collect();
+            return call_cached(function, all, sink);
+        }
+        Callee::Partial { .. } => {
+            return call_dynamic(callable, receiver.into_iter().chain(arguments).collect(), sink);
         }
     };
     let effect = effect_of_native(callable, definition);
@@ -1255,50 +1313,290 @@ fn call<'a>(
     }
 }
 
-/// Breaks the recursion of types that partials of partials would cause.
+/// The same with arguments that have been collected: what C code calls itself.
 #[cold]
-fn call_dynamic<'a>(
+fn call_dynamic<'a>(callable: Obj<'a>, arguments: Arguments<'a>, sink: &mut impl Sink<'a>) {
+    let (mut callable, mut all) = (callable, arguments);
+    for _ in 0..8 {
+        let (definition, receiver) = match callables::resolve(callable) {
+            Callee::Partial { callable: inner, arguments, keywords } => {
+                let named = code::dict_items(keywords).map(|(_, value)| value);
+                all = code::list_items(arguments).chain(all).chain(named).collect();
+                callable = inner;
+                continue;
+            }
+            Callee::Native { definition, receiver } => (definition, receiver),
+            Callee::Class(class) => (class.address(), None),
+            Callee::Cached { function, receiver } => {
+                let all = receiver.into_iter().chain(all).collect();
+                return call_cached(function, all, sink);
+            }
+            Callee::Python { code, .. } if is_traced(code) => return,
+            Callee::Python { code, receiver } => (code.as_obj().address(), receiver),
+            Callee::Instance(class) => (class.address() ^ INSTANCE, Some(callable)),
+        };
+        let effect = effect_of_native(callable, definition);
+        let all: Arguments<'a> = receiver.into_iter().chain(all).collect();
+        return match effect {
+            Some(effect) => apply(effect, &all, sink),
+            None if definition & INSTANCE == INSTANCE => {}
+            None => unknown(callable, definition, receiver, &all, sink),
+        };
+    }
+}
+
+/// A call of a function of `functools.lru_cache`: looks its result up. (It is kept when
+/// the function returns.)
+fn call_cached<'a>(function: Obj<'a>, mut arguments: Arguments<'a>, sink: &mut impl Sink<'a>) {
+    let Some(code) = callables::code_of(function).filter(|code| is_traced(*code)) else { return };
+    if let Some(count) = code.plain_arguments() {
+        let missing = count.saturating_sub(arguments.len());
+        let defaults: Arguments<'a> = callables::defaults(function).collect();
+        arguments.extend(defaults.into_iter().rev().take(missing).rev());
+    }
+    sink.touch(Touch::new(function, result_of(code, arguments), Kind::Read));
+    sink.touch(Touch::new(function, Field::Order, Kind::Read));
+    crate::interp::tracer::observe_returns(code);
+}
+
+/// Such a function is about to return.
+pub fn keep_result<'a>(code: Code<'a>, frame: Frame<'a>, sink: &mut impl Sink<'a>) {
+    let Some(function) = frame.function() else { return };
+    let count = code.plain_arguments().unwrap_or(0);
+    let arguments = (0..count).filter_map(|index| frame.local(index));
+    let arguments = arguments.map(|one| containers::cell_value(one).unwrap_or(one)).collect();
+    sink.touch(Touch::new(function, result_of(code, arguments), Kind::Write));
+}
+
+/// Where the result for these arguments is kept.
+fn result_of(code: Code<'_>, arguments: Arguments<'_>) -> Field {
+    if code.plain_arguments() != Some(arguments.len()) {
+        return Field::Whole;
+    }
+    let digest = |one: Obj<'_>| containers::digest(one).unwrap_or(one.address() as u64);
+    let all = arguments.into_iter().map(digest);
+    let mix = |all: u64, one: u64| (all.rotate_left(7) ^ one).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    Field::Key(all.fold(0, mix))
+}
+
+/// Is this special method C code, or code that is not traced and does the same?
+pub fn is_plain(container: Obj<'_>, name: &Owned) -> bool {
+    if attributes::is_c_method(container, name) {
+        return true;
+    }
+    let method = attributes::in_class(container.type_of(), name.borrow());
+    method.is_some_and(|method| match callables::resolve(method) {
+        Callee::Python { code, .. } => effect_of(code.as_obj().address()).is_some(),
+        _ => false,
+    })
+}
+
+/// Is this special method written in Python, in a file that is not traced?
+pub fn is_unseen(container: Obj<'_>, name: &Owned) -> bool {
+    attributes::in_class(container.type_of(), name.borrow()).is_some_and(is_untraced)
+}
+
+/// Is it a generator that is not running, of a file that is not traced?
+pub fn is_suspended_unseen(generator: Obj<'_>) -> bool {
+    frame::code_of_suspended(generator).is_some_and(|code| !is_traced(code))
+}
+
+/// Does C code that is given this call it?
+fn is_function(object: Obj<'_>) -> bool {
+    match callables::resolve(object) {
+        Callee::Instance(class) => effect_of(class.address() ^ INSTANCE).is_some(),
+        _ => true,
+    }
+}
+
+/// C code calls a function with elements of these: one of each, or all that there are.
+fn call_with_elements<'a>(
     callable: Obj<'a>,
-    arguments: &mut dyn Iterator<Item = Obj<'a>>,
+    iterables: &[Obj<'a>],
+    all: bool,
+    spread: bool,
     sink: &mut impl Sink<'a>,
 ) {
-    let all: Arguments<'a> = arguments.collect();
-    let mut callable = callable;
-    let mut all = all;
-    for _ in 0..8 {
-        match callables::resolve(callable) {
-            Callee::Partial { callable: inner, arguments } => {
-                let mut more: Arguments<'a> = code::list_items(arguments).collect();
-                more.extend(all);
-                (callable, all) = (inner, more);
+    match callables::resolve(callable) {
+        // Its own instructions are observed.
+        Callee::Python { code, .. } if is_traced(code) => return,
+        // Seen as a whole.
+        Callee::Native { receiver: Some(receiver), .. } if !containers::is_immutable(receiver) => {
+            return;
+        }
+        _ => {}
+    }
+    let columns: Vec<_> = iterables.iter().map(|one| on::elements(*one, all, 2)).collect();
+    let rows = columns.iter().map(Vec::len).max().unwrap_or(0);
+    for row in 0..rows {
+        let elements = columns.iter().filter_map(|column| column.get(row).copied());
+        let arguments: Arguments<'a> = match spread {
+            true => elements.flat_map(code::list_items).collect(),
+            false => elements.collect(),
+        };
+        call_dynamic(callable, arguments, sink);
+    }
+}
+
+/// The functions among what an iterator refers to are called with what it draws.
+pub fn observe_calls_of_iterator<'a>(
+    iterator: Obj<'a>,
+    sources: &[Obj<'a>],
+    all: bool,
+    sink: &mut impl Sink<'a>,
+) {
+    // `map` keeps its iterators in a tuple.
+    let inside = |source: &Obj<'a>| match containers::is_tuple(*source) {
+        true => code::list_items(*source).collect::<Arguments<'a>>(),
+        false => Arguments::from_iter([*source]),
+    };
+    let iterators: Arguments<'a> =
+        sources.iter().flat_map(inside).filter(|one| containers::is_iterator(*one)).collect();
+    let spread = containers::spreads_elements(iterator);
+    for source in sources {
+        if source.is_none() && containers::is_filter(iterator) {
+            for element in iterators.iter().flat_map(|one| on::elements(*one, all, 2)) {
+                on::read_structure(element, sink);
             }
-            Callee::Native { definition, receiver } => {
-                let all: Arguments<'a> = receiver.into_iter().chain(all).collect();
-                return match effect_of_native(callable, definition) {
-                    Some(effect) => apply(effect, &all, sink),
-                    None => unknown(callable, definition, receiver, &all, sink),
-                };
-            }
-            Callee::Class(class) => {
-                return match effect_of(class.address()) {
-                    Some(effect) => apply(effect, &all, sink),
-                    None => unknown(callable, class.address(), None, &all, sink),
-                };
-            }
-            Callee::Python { code, receiver } => {
-                let all: Arguments<'a> = receiver.into_iter().chain(all).collect();
-                if let Some(effect) = effect_of(code.as_obj().address()) {
-                    apply(effect, &all, sink);
-                }
-                return;
-            }
-            Callee::Instance(_) => return,
+        } else if !containers::is_iterator(*source) && is_function(*source) {
+            call_with_elements(*source, &iterators, all, spread, sink);
         }
     }
 }
 
-/// Adds the arguments of `dict.update` key by key, where they are a dict.
-fn update<'a>(dict: Obj<'a>, arguments: &[Obj<'a>], sink: &mut impl Sink<'a>) {
+/// `sorted`, `max`: the functions among the arguments are called with the elements of the
+/// others, which are compared with each other otherwise.
+fn call_each<'a>(arguments: &[Obj<'a>], sink: &mut impl Sink<'a>) {
+    let mut has_key = false;
+    for argument in arguments {
+        if is_function(*argument) {
+            has_key = true;
+            observe_hidden_call(*argument, sink);
+            for other in arguments.iter().filter(|other| *other != argument) {
+                call_with_elements(*argument, &[*other], true, false, sink);
+            }
+            // With several arguments these are the elements.
+            let others = arguments.iter().filter(|other| containers::may_contain(**other));
+            if arguments.len() > 2 {
+                others.for_each(|other| {
+                    call_dynamic(*argument, Arguments::from_iter([*other]), sink);
+                });
+            }
+        }
+    }
+    for argument in arguments {
+        on::consume(*argument, sink);
+        if !has_key {
+            let elements = on::elements(*argument, true, 2).into_iter();
+            elements.for_each(|element| on::read_deep(element, sink));
+        }
+    }
+}
+
+/// `functools.reduce(function, iterable, start)`.
+fn reduce<'a>(arguments: &[Obj<'a>], sink: &mut impl Sink<'a>) {
+    let [function, iterable, ..] = arguments else { return };
+    let start = arguments.get(2).copied();
+    observe_hidden_call(*function, sink);
+    on::consume(*iterable, sink);
+    let mut elements = on::elements(*iterable, true, 2).into_iter();
+    let effect = match callables::resolve(*function) {
+        Callee::Native { definition, .. } => effect_of_native(*function, definition),
+        _ => None,
+    };
+    let Some(mut sum) = start.or_else(|| elements.next()) else { return };
+    for element in elements {
+        call_dynamic(*function, Arguments::from_iter([sum, element]), sink);
+        // Paths can be followed without running anything.
+        let next = match effect {
+            Some(Effect::GetItem) => containers::item(sum, element),
+            Some(Effect::GetAttribute) => named(Some(element)).and_then(|name| value_of(sum, name)),
+            _ => Some(sum),
+        };
+        let Some(next) = next else { return };
+        sum = next;
+    }
+}
+
+/// `operator.attrgetter("a.b")`: attributes of attributes.
+fn get_attributes<'a>(getter: Obj<'a>, owner: Obj<'a>, sink: &mut impl Sink<'a>) {
+    let paths = containers::referents(getter).into_iter();
+    for path in paths.filter(|one| containers::is_tuple(*one)).flat_map(code::list_items) {
+        let names: Arguments<'a> = match containers::is_tuple(path) {
+            true => code::list_items(path).collect(),
+            false => Arguments::from_iter([path]),
+        };
+        let mut next = Some(owner);
+        for name in names.into_iter().filter(|name| containers::is_plain_str(*name)) {
+            let Some(owner) = next else { break };
+            on::load_attribute(owner, name, sink);
+            next = value_of(owner, name);
+        }
+    }
+}
+
+/// `operator.itemgetter(key, …)`.
+fn get_items<'a>(getter: Obj<'a>, container: Obj<'a>, sink: &mut impl Sink<'a>) {
+    let class = getter.type_of();
+    let keys = containers::referents(getter).into_iter().filter(|one| *one != class);
+    for key in keys {
+        on::subscript(Some(container), Some(key), sink);
+        // Several keys, or one that is a tuple.
+        code::list_items(key).for_each(|key| on::subscript(Some(container), Some(key), sink));
+    }
+}
+
+/// `operator.methodcaller(name, …)`.
+fn call_method<'a>(caller: Obj<'a>, owner: Obj<'a>, sink: &mut impl Sink<'a>) {
+    let parts = containers::referents(caller);
+    let Some(name) = parts.iter().copied().find(|part| containers::is_plain_str(*part)) else {
+        return;
+    };
+    let Some(method) = attributes::in_class(owner.type_of(), name) else { return };
+    let given = parts.iter().find(|part| containers::is_tuple(**part));
+    let given = given.into_iter().flat_map(|given| code::list_items(*given));
+    let named = parts.iter().find(|part| containers::is_dict(**part));
+    let named = named.into_iter().flat_map(|named| code::dict_items(*named));
+    let named = named.map(|(_, value)| value);
+    let arguments = std::iter::once(owner).chain(given.filter(|one| *one != name)).chain(named);
+    call_dynamic(method, arguments.collect(), sink);
+}
+
+/// `format.format(…)`: what the names in its fields lead to.
+fn format_fields<'a>(arguments: &[Obj<'a>], sink: &mut impl Sink<'a>) {
+    arguments.iter().for_each(|argument| on::read_deep(*argument, sink));
+    let Some(text) = arguments.first().and_then(|format| format.as_str()) else { return };
+    for field in text.split('{').skip(1) {
+        let name = field.split(['}', '!', ':']).next().unwrap_or_default();
+        let mut steps = name.split(['.', '[']);
+        let first = steps.next().unwrap_or_default();
+        let path: Vec<&str> = steps.collect();
+        if path.is_empty() {
+            continue;
+        }
+        // Names of arguments are not at hand: it may be any of them.
+        let candidates = match first.parse::<usize>() {
+            Ok(index) => arguments.get(index + 1..index + 2).unwrap_or_default(),
+            Err(_) => &arguments[1..],
+        };
+        for candidate in candidates {
+            let mut next = Some(*candidate);
+            for step in &path {
+                let Some(owner) = next else { break };
+                if step.ends_with(']') {
+                    on::read_deep(owner, sink);
+                    break;
+                }
+                let Some(name) = attributes::name_like(owner, step) else { break };
+                on::load_attribute(owner, name, sink);
+                next = value_of(owner, name);
+            }
+        }
+    }
+}
+
+/// `dict.update`: key by key, where the argument is a dict or a list of pairs.
+pub fn update<'a>(dict: Obj<'a>, arguments: &[Obj<'a>], sink: &mut impl Sink<'a>) {
     match arguments {
         [other]
             if containers::shape(dict) == Shape::Dict
@@ -1309,9 +1607,23 @@ fn update<'a>(dict: Obj<'a>, arguments: &[Obj<'a>], sink: &mut impl Sink<'a>) {
                 on::store_key(dict, key, Some(value), sink);
             }
         }
+        [pairs]
+            if containers::shape(dict) == Shape::Dict
+                && code::list_items(*pairs).next().is_some()
+                && code::list_items(*pairs).all(|pair| code::list_items(pair).count() == 2) =>
+        {
+            on::consume(*pairs, sink);
+            for pair in code::list_items(*pairs) {
+                on::consume(pair, sink);
+                let mut pair = code::list_items(pair);
+                if let (Some(key), value) = (pair.next(), pair.next()) {
+                    on::store_key(dict, key, value, sink);
+                }
+            }
+        }
         _ => {
             on::write_all(dict, sink);
-            arguments.iter().for_each(|argument| on::consume(*argument, sink));
+            arguments.iter().for_each(|argument| on::take(*argument, sink));
         }
     }
 }
@@ -1338,21 +1650,24 @@ fn unknown<'a>(
     arguments: &[Obj<'a>],
     sink: &mut impl Sink<'a>,
 ) {
-    if !arguments.iter().any(|argument| containers::may_contain(*argument)) {
-        return;
-    }
     if containers::is_class(callable) {
         if callables::initialiser(callable).is_none_or(is_untraced) {
-            arguments.iter().for_each(|argument| on::consume(*argument, sink));
+            arguments.iter().for_each(|argument| on::take(*argument, sink));
         }
         return;
     }
-    let immutable = arguments.first().is_some_and(|first| containers::is_immutable(*first));
-    if immutable {
+    let is_method = bound.is_some() || callables::is_method_descriptor(callable);
+    if is_method && arguments.first().is_some_and(|first| containers::is_immutable(*first)) {
         return arguments.iter().for_each(|argument| on::read_deep(*argument, sink));
     }
     if callables::is_thread_safe(callable) {
         return;
+    }
+    for argument in arguments {
+        observe_hidden_call(*argument, sink);
+        if containers::is_iterator(*argument) {
+            on::consume(*argument, sink);
+        }
     }
     let containers = arguments.iter().filter(|one| containers::shape(**one) != Shape::Other);
     let mut count = 0;
@@ -1379,9 +1694,13 @@ pub fn observe_hidden_call<'a>(callable: Obj<'a>, sink: &mut impl Sink<'a>) {
     }
     match effect_of_native(callable, definition) {
         Some(Effect::Nothing) => {}
-        Some(effect @ (Effect::ReadState | Effect::WriteState | Effect::Cancel)) => {
-            apply(effect, &[receiver], sink);
-        }
+        Some(
+            effect @ (Effect::ReadState
+            | Effect::WriteState
+            | Effect::Cancel
+            | Effect::Next
+            | Effect::Resume),
+        ) => apply(effect, &[receiver], sink),
         Some(effect) if effect.only_reads() => on::read_all(receiver, sink),
         _ => on::write_all(receiver, sink),
     }
@@ -1403,6 +1722,13 @@ impl Effect {
                 | GetAttribute
                 | Vars
                 | Iterate
+                | Find
+                | TestEach
+                | AddUp
+                | Pairs
+                | GetClass
+                | GetItems
+                | GetAttributes
         )
     }
 }
@@ -1422,23 +1748,54 @@ fn apply<'a>(effect: Effect, arguments: &[Obj<'a>], sink: &mut impl Sink<'a>) {
             _ => on::read_deep(*one, sink),
         }),
         Effect::Consume => arguments.iter().for_each(|argument| on::consume(*argument, sink)),
-        Effect::CallEach => {
-            for argument in arguments {
-                observe_hidden_call(*argument, sink);
-                match operator_writes(*argument) {
-                    true => rest.iter().for_each(|other| on::write_all(*other, sink)),
-                    false => on::consume(*argument, sink),
-                }
+        Effect::CallEach => call_each(arguments, sink),
+        Effect::Reduce => reduce(arguments, sink),
+        Effect::CallFirst => call_dynamic(first, Arguments::from_slice(rest), sink),
+        Effect::CallSecond => {
+            if let [function, rest @ ..] = rest {
+                call_dynamic(*function, Arguments::from_slice(rest), sink);
             }
         }
+        Effect::TestEach => {
+            on::consume(first, sink);
+            on::elements(first, true, 2).into_iter().for_each(|one| on::read_structure(one, sink));
+        }
+        Effect::AddUp => {
+            for argument in arguments {
+                on::consume(*argument, sink);
+                let elements = on::elements(*argument, true, 2).into_iter();
+                elements.for_each(|one| on::read_all(one, sink));
+            }
+        }
+        Effect::Pairs => {
+            for argument in arguments {
+                on::take(*argument, sink);
+                code::list_items(*argument).for_each(|pair| on::consume(pair, sink));
+            }
+        }
+        Effect::GetClass => {
+            if arguments.len() > 2 {
+                arguments.iter().for_each(|argument| on::read_all(*argument, sink));
+            } else if attributes::is_of_python_class(first) {
+                on::load_attribute(first, attributes::names().class.borrow(), sink);
+            }
+        }
+        Effect::FormatFields => format_fields(arguments, sink),
         Effect::WriteFirst => {
             on::write_all(first, sink);
-            rest.iter().for_each(|argument| on::consume(*argument, sink));
+            rest.iter().for_each(|argument| on::take(*argument, sink));
+        }
+        Effect::Sort => {
+            call_each(arguments, sink);
+            on::write_all(first, sink);
+        }
+        Effect::Find | Effect::RemoveFound => {
+            each(second, sink, |element, sink| on::find(first, element, sink));
+            if effect == Effect::RemoveFound {
+                on::write_all(first, sink);
+            }
         }
         Effect::Update => update(first, rest, sink),
-        Effect::WriteSecond => {
-            second.into_iter().for_each(|argument| on::write_all(argument, sink));
-        }
         Effect::Append => append(first, second, sink),
         Effect::Extend => on::extend(first, second, sink),
         Effect::Prepend => {
@@ -1538,20 +1895,21 @@ fn apply<'a>(effect: Effect, arguments: &[Obj<'a>], sink: &mut impl Sink<'a>) {
             }
         }
         Effect::GetAttributes => {
-            for name in callables::strings_in(first) {
-                rest.iter().for_each(|owner| on::load_attribute(*owner, name, sink));
-            }
+            rest.iter().for_each(|owner| get_attributes(first, *owner, sink));
         }
+        Effect::GetItems => rest.iter().for_each(|one| get_items(first, *one, sink)),
+        Effect::CallMethod => rest.iter().for_each(|owner| call_method(first, *owner, sink)),
         Effect::ReadAttributes => {
-            on::ask_for_dict(first, sink);
-            match crate::interp::attributes::instance_dict(first) {
-                Some(dict) => on::read_deep(dict, sink),
-                None => on::read_deep(first, sink),
+            if containers::is_iterator(first) {
+                sink.touch(Touch::new(first, Field::Whole, Kind::Read));
             }
+            on::read_all(first, sink);
+            on::read_attributes(first, sink);
         }
+        Effect::ReadGraph => on::read_graph(first, sink),
         Effect::Vars => on::ask_for_dict(first, sink),
         Effect::ListAttributes => {
-            if let Some(dict) = crate::interp::attributes::instance_dict(first) {
+            if let Some(dict) = attributes::instance_dict(first) {
                 on::ask_for_dict(first, sink);
                 sink.touch(Touch::new(first, Field::Structure, Kind::Read).stored_in(Some(dict)));
             }
@@ -1579,11 +1937,28 @@ fn apply<'a>(effect: Effect, arguments: &[Obj<'a>], sink: &mut impl Sink<'a>) {
             sink.touch(Touch::new(first, Field::Whole, Kind::Write));
             rest.iter().for_each(|argument| on::consume(*argument, sink));
         }
+        Effect::Forget => {
+            if let Callee::Cached { function, .. } = callables::resolve(first) {
+                sink.touch(Touch::new(function, Field::Order, Kind::Write));
+                sink.touch(Touch::new(function, Field::Whole, Kind::Write));
+            }
+        }
+        Effect::WriteAll => {
+            sink.touch(Touch::new(first, Field::Whole, Kind::Write));
+            rest.iter().for_each(|argument| on::write_all(*argument, sink));
+        }
     }
 }
 
+/// A name whose hash and equality are those of `str`.
 fn named(name: Option<Obj<'_>>) -> Option<Obj<'_>> {
-    name.filter(|name| containers::is_str(*name))
+    name.filter(|name| containers::is_plain_str(*name))
+}
+
+fn each<'a, S: Sink<'a>>(object: Option<Obj<'a>>, sink: &mut S, what: impl Fn(Obj<'a>, &mut S)) {
+    if let Some(object) = object {
+        what(object, sink);
+    }
 }
 
 /// `mapping.get(key)`.
@@ -1621,15 +1996,4 @@ fn pop_last<'a>(sequence: Obj<'a>, index: Option<Obj<'a>>, sink: &mut impl Sink<
     sink.touch(Touch::new(sequence, Field::Order, Kind::Read));
     let structure = if len > 0 { Kind::Hit } else { Kind::Miss };
     sink.touch(Touch::new(sequence, Field::Structure, structure));
-}
-
-/// Is it a function like `operator.setitem`, that writes its first argument?
-fn operator_writes(callable: Obj<'_>) -> bool {
-    match callables::resolve(callable) {
-        Callee::Native { definition, receiver: None } => {
-            let effect = effect_of_native(callable, definition);
-            effect.is_some_and(|effect| !effect.only_reads())
-        }
-        _ => false,
-    }
 }

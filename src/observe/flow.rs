@@ -20,7 +20,7 @@ pub enum Value {
     Null,
     /// It is immutable, of a builtin type, and so is all that is in it.
     Plain,
-    /// As `Plain`, and nothing is in it: a str, bytes, None.
+    /// As `Plain`, and equal to no container: a str, None.
     Atom,
     /// As `Plain`: an int, a float, a complex number, a bool.
     Number,
@@ -586,6 +586,7 @@ impl State {
                 let operand = self.pop();
                 self.publish(operand);
                 self.push(if operand.is_plain() { operand } else { Value::Any });
+                return operand.is_plain() || operand.is_own();
             }
             Move::Not => {
                 let operand = self.pop();
@@ -814,8 +815,8 @@ impl State {
 fn method_of(shape: Shape, name: &str) -> Option<Method> {
     let (inside, arguments, views): (&[&str], &[&str], &[&str]) = match shape {
         Shape::List => (
-            &["append", "clear", "copy", "pop", "reverse", "sort"],
-            &["count", "extend", "index", "insert", "remove"],
+            &["append", "clear", "copy", "pop", "reverse"],
+            &["count", "extend", "index", "insert", "remove", "sort"],
             &[],
         ),
         Shape::Dict => (

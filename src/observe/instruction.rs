@@ -4,8 +4,8 @@ use super::calls;
 use super::location::{Field, Sink, Touch};
 use super::opcodes::Op;
 use crate::interp::attributes::{self, Home, names};
-use crate::interp::code::{Code, Instruction, UNKNOWN, dict_items, list_items};
-use crate::interp::containers::{self, Shape, Step};
+use crate::interp::code::{self, Code, Instruction, UNKNOWN, dict_items, list_items};
+use crate::interp::containers::{self, Shape, Sight, Step};
 use crate::interp::dict::Found;
 use crate::interp::frame::{Frame, Operand};
 use crate::interp::futures;
@@ -50,8 +50,13 @@ pub fn observe<'a>(
             }
         }
         Op::LoadSuperAttr => {
-            if let (Some(owner), Some(name)) = (operand(1), code.name(arg >> 2)) {
-                class_attribute(owner.type_of(), name, Kind::Read, sink);
+            if let (Some(owner), Some(class), Some(name)) =
+                (operand(1), operand(2), code.name(arg >> 2))
+            {
+                // In a class method the owner is a class itself.
+                let inherits = containers::is_class(owner) && attributes::inherits(owner, class);
+                let start = if inherits { owner } else { owner.type_of() };
+                class_attribute(start, name, Kind::Read, sink);
             }
         }
         Op::LoadGlobal | Op::LoadBuiltin => load_global(code.name(arg >> 1), frame, sink),
@@ -123,6 +128,8 @@ pub fn observe<'a>(
         }
         Op::Call | Op::CallKw | Op::CallFunctionEx => calls::observe(instruction, frame, sink),
         Op::Consume => each(operand(1), sink, consume),
+        Op::KeepResult => calls::keep_result(code, frame, sink),
+        Op::Merge | Op::Unary => each(operand(1), sink, read_all),
         Op::Unpack => each(operand(1), sink, |source, sink| unpack(source, arg as i64, sink)),
         Op::Format => {
             let spec = version::FORMAT_SPEC_IN_ARGUMENT && arg & 4 == 4;
@@ -135,6 +142,12 @@ pub fn observe<'a>(
             keys.for_each(|key| subscript(operand(2), Some(key), sink));
         }
         Op::MatchClass => match_class(operand(3), operand(2), operand(1), arg, sink),
+        Op::ImportName => {
+            let name = code.name(arg >> version::IMPORT_NAME_SHIFT);
+            if let (Some(modules), Some(name)) = (code::modules(), name) {
+                load_key(modules, name, sink);
+            }
+        }
         Op::ImportFrom => {
             if let (Some(module), Some(name)) = (operand(1), code.name(arg)) {
                 load_attribute(module, name, sink);
@@ -142,8 +155,11 @@ pub fn observe<'a>(
         }
         Op::Intrinsic => {
             const IMPORT_STAR: usize = 2;
-            if arg == IMPORT_STAR {
-                import_star(operand(1), frame, sink);
+            const UNARY_POSITIVE: usize = 5;
+            match arg {
+                IMPORT_STAR => import_star(operand(1), frame, sink),
+                UNARY_POSITIVE => each(operand(1), sink, read_all),
+                _ => {}
             }
         }
         Op::ImportStar => import_star(operand(1), frame, sink),
@@ -182,7 +198,13 @@ pub fn load_attribute<'a>(owner: Obj<'a>, name: Obj<'a>, sink: &mut impl Sink<'a
             }
         }
         Home::Class => class_attribute(owner.type_of(), name, Kind::Read, sink),
-        Home::OwnClass => class_attribute(owner, name, Kind::Read, sink),
+        Home::OwnClass => {
+            class_attribute(owner, name, Kind::Read, sink);
+            let known = attributes::in_class(owner, name).is_some();
+            let kind = if known { Kind::Unread } else { Kind::Read };
+            class_attribute(owner.type_of(), name, kind, sink);
+        }
+        Home::Cell => sink.touch(Touch::new(owner, Field::Whole, Kind::Read)),
         Home::Super(class) => class_attribute(class, name, Kind::Read, sink),
         Home::Module(dict) => load_key(dict, name, sink),
         Home::Dict => ask_for_dict(owner, sink),
@@ -247,9 +269,22 @@ fn store_at<'a>(
     sink: &mut impl Sink<'a>,
 ) {
     match home {
-        Home::Slot(_) | Home::OwnClass => {
+        Home::Slot(_) => {
             sink.touch(Touch::keyed(owner, name, Kind::Write).with_value(value));
+            if name.is(names().class.borrow()) {
+                each(value, sink, |class, sink| change_class(owner, class, sink));
+            }
         }
+        Home::OwnClass => {
+            let dict = attributes::class_dict(owner);
+            let known = dict.and_then(|dict| containers::dict_get(dict, name).value()).is_some();
+            let changes = known != value.is_some();
+            let touch = Touch::keyed(owner, name, Kind::Write).stored_in(dict);
+            sink.touch(touch.with_value(value));
+            let structure = if changes { Kind::Hit } else { Kind::None };
+            sink.touch(Touch::new(owner, Field::Structure, structure).stored_in(dict));
+        }
+        Home::Cell => sink.touch(Touch::new(owner, Field::Whole, Kind::Write).with_value(value)),
         Home::Instance { found, dict, .. } => {
             let there = found.value().is_some();
             // Deleting what is not there changes nothing.
@@ -276,7 +311,20 @@ fn store_at<'a>(
 
 fn class_attribute<'a>(class: Obj<'a>, name: Obj<'a>, kind: Kind, sink: &mut impl Sink<'a>) {
     for base in attributes::mutable_bases(class) {
-        sink.touch(Touch::keyed(base, name, kind));
+        sink.touch(Touch::keyed(base, name, kind).stored_in(attributes::class_dict(base)));
+    }
+}
+
+/// `owner.__class__ = class`: all that the old and the new class give the object.
+fn change_class<'a>(owner: Obj<'a>, class: Obj<'a>, sink: &mut impl Sink<'a>) {
+    if !containers::is_class(class) {
+        return;
+    }
+    let dict = attributes::dict_if_any(owner);
+    for base in attributes::mutable_bases(owner.type_of()).chain(attributes::mutable_bases(class)) {
+        for (name, _) in attributes::class_dict(base).into_iter().flat_map(dict_items) {
+            sink.touch(attribute(owner, name, dict, Kind::Write));
+        }
     }
 }
 
@@ -337,6 +385,9 @@ fn module_dict<'a>(module: Obj<'a>) -> Option<Obj<'a>> {
 #[inline]
 pub fn load_key<'a>(dict: Obj<'a>, key: Obj<'a>, sink: &mut impl Sink<'a>) {
     let found = containers::dict_get(dict, key);
+    if found == Found::Unknown && containers::is_number(key) {
+        return read_all(dict, sink);
+    }
     sink.touch(Touch::keyed(dict, key, Kind::Read).with_value(found.value()));
     let missing = if found.value().is_some() { Kind::Unread } else { Kind::Read };
     sink.touch(Touch::new(dict, Field::Unknown, missing));
@@ -352,6 +403,9 @@ pub fn store_key<'a>(
     sink: &mut impl Sink<'a>,
 ) {
     let found = containers::dict_get(dict, key);
+    if found == Found::Unknown && containers::is_number(key) {
+        return write_all(dict, sink);
+    }
     sink.touch(Touch::keyed(dict, key, Kind::Write).with_value(value));
     let structure = if found.value().is_some() { Kind::None } else { Kind::Hit };
     sink.touch(Touch::new(dict, Field::Structure, structure));
@@ -363,7 +417,11 @@ pub fn store_key<'a>(
 
 /// Deleting one key of a dict.
 pub fn delete_key<'a>(dict: Obj<'a>, key: Obj<'a>, sink: &mut impl Sink<'a>) {
-    let known = containers::dict_get(dict, key) != Found::Missing;
+    let found = containers::dict_get(dict, key);
+    if found == Found::Unknown && containers::is_number(key) {
+        return write_all(dict, sink);
+    }
+    let known = found != Found::Missing;
     let kind = if known { Kind::Hit } else { Kind::Miss };
     sink.touch(Touch::keyed(dict, key, kind));
     sink.touch(Touch::new(dict, Field::Structure, if known { Kind::Hit } else { Kind::None }));
@@ -378,7 +436,11 @@ pub fn subscript<'a>(container: Option<Obj<'a>>, key: Option<Obj<'a>>, sink: &mu
         (Shape::Other, _) => {}
         (Shape::Opaque, _) => read_all(container, sink),
         (Shape::View, _) => view_subscript(container, key, Kind::Read, sink),
-        _ if !attributes::is_c_method(container, &names().getitem) => {}
+        _ if !calls::is_plain(container, &names().getitem) => {
+            if calls::is_unseen(container, &names().getitem) {
+                read_all(container, sink);
+            }
+        }
         (Shape::Dict, _) => {
             if containers::makes_missing_keys(container)
                 && containers::dict_get(container, key).value().is_none()
@@ -407,7 +469,11 @@ pub fn store_subscript<'a>(
         (Shape::Other, _) => {}
         (Shape::Opaque, _) => write_all(container, sink),
         (Shape::View, _) => view_subscript(container, key, Kind::Write, sink),
-        _ if !attributes::is_c_method(container, &names().setitem) => {}
+        _ if !calls::is_plain(container, &names().setitem) => {
+            if calls::is_unseen(container, &names().setitem) {
+                write_all(container, sink);
+            }
+        }
         (Shape::Dict, _) => store_key(container, key, value, sink),
         (Shape::List | Shape::Sequence, Some(index)) => store_index(container, index, value, sink),
         _ => {
@@ -428,7 +494,11 @@ pub fn delete_subscript<'a>(
     match shape {
         Shape::Other => {}
         Shape::Opaque | Shape::View => write_all(container, sink),
-        _ if !attributes::is_c_method(container, &names().delitem) => {}
+        _ if !calls::is_plain(container, &names().delitem) => {
+            if calls::is_unseen(container, &names().delitem) {
+                write_all(container, sink);
+            }
+        }
         Shape::Dict => delete_key(container, key, sink),
         _ => write_all(container, sink),
     }
@@ -436,6 +506,10 @@ pub fn delete_subscript<'a>(
 
 /// `view[key]` of a mapping proxy, a ChainMap or a memoryview.
 fn view_subscript<'a>(view: Obj<'a>, key: Obj<'a>, kind: Kind, sink: &mut impl Sink<'a>) {
+    if containers::is_memoryview(view) {
+        // It may be released.
+        sink.touch(Touch::new(view, Field::Whole, Kind::Read));
+    }
     for base in bases_of_view(view) {
         match (containers::shape(base), kind) {
             (Shape::Dict, Kind::Read) => load_key(base, key, sink),
@@ -447,7 +521,7 @@ fn view_subscript<'a>(view: Obj<'a>, key: Obj<'a>, kind: Kind, sink: &mut impl S
             (Shape::Sequence, _) if containers::covers(view, base) => {
                 store_subscript(Some(base), Some(key), None, sink);
             }
-            _ => all(base, Kind::Read, sink),
+            _ => all(base, kind, sink),
         }
     }
 }
@@ -518,6 +592,9 @@ pub fn set_default<'a>(
 ) {
     let found = containers::dict_get(dict, key);
     let known = found.value().is_some();
+    if let Some(factory) = containers::factory(dict).filter(|_| !known && value.is_none()) {
+        calls::observe_hidden_call(factory, sink);
+    }
     let (kind, structure) = if known { (Kind::Miss, Kind::None) } else { (Kind::Hit, Kind::Hit) };
     sink.touch(Touch::keyed(dict, key, kind).with_value(found.value().or(value)));
     sink.touch(Touch::new(dict, Field::Structure, structure));
@@ -530,12 +607,19 @@ pub fn set_default<'a>(
 /// `element in container`.
 pub fn contains<'a>(container: Obj<'a>, element: Obj<'a>, sink: &mut impl Sink<'a>) {
     let missing = match containers::shape(container) {
-        Shape::Dict | Shape::Set if !attributes::is_c_method(container, &names().contains) => {
+        Shape::Dict | Shape::Set if !calls::is_plain(container, &names().contains) => {
+            if calls::is_unseen(container, &names().contains) {
+                read_all(container, sink);
+            }
             return;
         }
         Shape::Dict => containers::dict_get(container, element).value().is_none(),
         Shape::Set => containers::set_contains(container, element) != Some(true),
-        _ => return consume(container, sink),
+        Shape::View if containers::shows_keys(container) => {
+            let base = bases_of_view(container).into_iter().find(|base| containers::is_dict(*base));
+            return each(base, sink, |base, sink| contains(base, element, sink));
+        }
+        _ => return find(container, element, sink),
     };
     sink.touch(Touch::keyed(container, element, Kind::Read));
     let unknown = if missing { Kind::Read } else { Kind::Unread };
@@ -543,10 +627,25 @@ pub fn contains<'a>(container: Obj<'a>, element: Obj<'a>, sink: &mut impl Sink<'
     sink.touch(Touch::new(container, Field::Order, Kind::Read));
 }
 
+/// `element in list`, `list.index(element)`: compares it with the elements.
+pub fn find<'a>(container: Obj<'a>, element: Obj<'a>, sink: &mut impl Sink<'a>) {
+    match containers::may_contain(element) {
+        true if containers::may_contain(container) => {
+            read_deep(container, sink);
+            read_deep(element, sink);
+        }
+        _ => consume(container, sink),
+    }
+}
+
 /// `left == right`, `left < right`: containers of one kind look into each other.
 fn compare<'a>(left: Option<Obj<'a>>, right: Option<Obj<'a>>, sink: &mut impl Sink<'a>) {
     let (Some(left), Some(right)) = (left, right) else { return };
-    if containers::may_contain(left) && containers::may_contain(right) {
+    let looks_inside = |object, other| {
+        containers::may_contain(object)
+            && (containers::may_contain(other) || containers::is_bytes(other))
+    };
+    if looks_inside(left, right) || looks_inside(right, left) {
         read_deep(left, sink);
         read_deep(right, sink);
     }
@@ -563,6 +662,7 @@ fn binary_op<'a>(
     const REMAINDER: usize = 6;
     const FIRST_IN_PLACE: usize = 13;
     const IN_PLACE_ADD: usize = 13;
+    const IN_PLACE_OR: usize = 20;
     const LAST_IN_PLACE: usize = 25;
     const SUBSCRIPT: usize = 26;
     if arg == SUBSCRIPT {
@@ -571,6 +671,9 @@ fn binary_op<'a>(
     let (Some(left), Some(right)) = (left, right) else { return };
     match arg {
         IN_PLACE_ADD if containers::shape(left) != Shape::Other => extend(left, Some(right), sink),
+        IN_PLACE_OR if attributes::is_c_method(left, &names().ior) => {
+            calls::update(left, &[right], sink);
+        }
         FIRST_IN_PLACE..=LAST_IN_PLACE => {
             write_all(left, sink);
             read_all(right, sink);
@@ -589,6 +692,9 @@ pub fn extend<'a>(list: Obj<'a>, iterable: Option<Obj<'a>>, sink: &mut impl Sink
         Shape::List | Shape::Sequence => {
             sink.touch(Touch::index(list, containers::len(list), Kind::Write));
             sink.touch(Touch::new(list, Field::Structure, Kind::Write));
+            // The first elements of a deque may have to go.
+            let order = if containers::is_bounded(list) { Kind::Write } else { Kind::None };
+            sink.touch(Touch::new(list, Field::Order, order));
         }
         _ => write_all(list, sink),
     }
@@ -647,6 +753,10 @@ fn step<'a>(iterator: Obj<'a>, to_the_end: bool, depth: u8, sink: &mut impl Sink
         sink.touch(Touch::new(iterator, Field::Whole, Kind::Write));
     }
     match step_kind {
+        Step::Key(dict, _) if containers::sight(iterator) == Sight::Keys => match to_the_end {
+            true => read_keys(dict, sink),
+            false => sink.touch(Touch::new(dict, Field::Structure, Kind::Read)),
+        },
         Step::Index(container, _) | Step::Key(container, _) | Step::Element(container, _)
             if to_the_end =>
         {
@@ -661,10 +771,12 @@ fn step<'a>(iterator: Obj<'a>, to_the_end: bool, depth: u8, sink: &mut impl Sink
             // Each step makes sure that the size is still the same.
             sink.touch(Touch::new(container, Field::Structure, Kind::Read));
         }
-        Step::Opaque if depth > 0 => {
-            for source in containers::referents(iterator) {
-                draw(source, to_the_end, depth - 1, sink);
-            }
+        Step::Opaque | Step::Greedy if depth > 0 => {
+            let to_the_end = to_the_end || matches!(step_kind, Step::Greedy);
+            draw_all(iterator, to_the_end, depth - 1, sink);
+        }
+        Step::Generator if depth > 0 && calls::is_suspended_unseen(iterator) => {
+            draw_all(iterator, true, depth - 1, sink);
         }
         Step::Exhausted(parts) => {
             // As many accesses as before, for the engine.
@@ -675,7 +787,29 @@ fn step<'a>(iterator: Obj<'a>, to_the_end: bool, depth: u8, sink: &mut impl Sink
         Step::Harmless if containers::shape(iterator) == Shape::Opaque => {
             write_all(iterator, sink);
         }
-        Step::Opaque | Step::Generator | Step::Harmless => {}
+        Step::Opaque | Step::Greedy | Step::Own | Step::Generator | Step::Harmless => {}
+    }
+}
+
+/// What an iterator of C code does with all that it refers to.
+fn draw_all<'a>(iterator: Obj<'a>, to_the_end: bool, depth: u8, sink: &mut impl Sink<'a>) {
+    let sources = containers::referents(iterator);
+    calls::observe_calls_of_iterator(iterator, &sources, to_the_end, sink);
+    for source in &sources {
+        draw(*source, to_the_end, depth, sink);
+    }
+    if containers::goes_into_elements(iterator) {
+        // The first one is under way.
+        let under_way = |source: &Obj<'a>| match containers::step(*source) {
+            Step::Index(list, index) => (0..containers::len(list)).contains(&index),
+            _ => false,
+        };
+        if to_the_end || !sources.iter().any(under_way) || sources.len() == 1 {
+            for source in sources {
+                let upcoming = elements(source, to_the_end, 2);
+                upcoming.into_iter().for_each(|element| draw(element, to_the_end, depth, sink));
+            }
+        }
     }
 }
 
@@ -688,6 +822,11 @@ fn draw<'a>(source: Obj<'a>, to_the_end: bool, depth: u8, sink: &mut impl Sink<'
         return;
     }
     match containers::shape(source) {
+        Shape::Other if containers::is_shared_by_tee(source) && depth > 0 => {
+            for inner in containers::referents(source) {
+                draw(inner, to_the_end, depth - 1, sink);
+            }
+        }
         Shape::Other => {
             calls::observe_hidden_call(source, sink);
             step(source, to_the_end, depth, sink);
@@ -698,12 +837,84 @@ fn draw<'a>(source: Obj<'a>, to_the_end: bool, depth: u8, sink: &mut impl Sink<'
     }
 }
 
+/// The elements that iterating over an object gives, or the next one: as many as can be
+/// told without doing it, or more.
+pub fn elements<'a>(iterable: Obj<'a>, all: bool, depth: u8) -> Vec<Obj<'a>> {
+    let most = if all { usize::MAX } else { 1 };
+    if containers::is_tuple(iterable) || containers::shape(iterable) == Shape::List {
+        return list_items(iterable).take(most).collect();
+    }
+    let of_dict = |dict: Obj<'a>, keys: bool, from: Option<Obj<'a>>| -> Vec<Obj<'a>> {
+        dict_items(dict)
+            .skip_while(|(key, _)| from.is_some_and(|from| from != *key))
+            .take(most)
+            .map(|(key, value)| if keys { key } else { value })
+            .collect()
+    };
+    if containers::is_any_set(iterable) {
+        return containers::set_items(iterable).take(most).collect();
+    }
+    match containers::shape(iterable) {
+        Shape::Dict => return of_dict(iterable, true, None),
+        Shape::View => {
+            let sight = containers::sight(iterable);
+            let bases = containers::referents(iterable).into_iter();
+            let dicts = bases.filter(|base| containers::is_dict(*base));
+            let shown = dicts.flat_map(|dict| of_dict(dict, sight == Sight::Keys, None));
+            return if sight == Sight::All { vec![] } else { shown.collect() };
+        }
+        Shape::Sequence if containers::is_deque(iterable) => {
+            let class = iterable.type_of();
+            let inside = containers::referents(iterable).into_iter();
+            return inside.filter(|one| *one != class).collect();
+        }
+        Shape::Other => {}
+        _ => return vec![],
+    }
+    match containers::step(iterable) {
+        // Backwards they are those before.
+        Step::Index(list, index) => match containers::goes_backwards(iterable) {
+            false => list_items(list).skip(index.max(0) as usize).take(most).collect(),
+            true => list_items(list).take(index as usize + 1).collect(),
+        },
+        Step::Key(dict, from) => of_dict(dict, containers::sight(iterable) == Sight::Keys, from),
+        Step::Element(set, from) => match all {
+            true => containers::set_items(set).collect(),
+            false => from.into_iter().collect(),
+        },
+        Step::Own | Step::Opaque | Step::Greedy if depth > 0 => {
+            let sources = containers::referents(iterable).into_iter();
+            sources.flat_map(|source| elements(source, all, depth - 1)).collect()
+        }
+        _ => vec![],
+    }
+}
+
 /// Everything that iterating over an object reads.
 pub fn consume<'a>(iterable: Obj<'a>, sink: &mut impl Sink<'a>) {
     match containers::shape(iterable) {
         Shape::Other => step(iterable, true, 4, sink),
+        Shape::Dict => read_keys(iterable, sink),
+        Shape::View if containers::sight(iterable) == Sight::Keys => {
+            bases_of_view(iterable).into_iter().for_each(|base| read_keys(base, sink));
+        }
         _ => read_all(iterable, sink),
     }
+}
+
+/// Everything in a mapping, or all that iterating over something else gives.
+pub fn take<'a>(argument: Obj<'a>, sink: &mut impl Sink<'a>) {
+    match containers::shape(argument) {
+        Shape::Dict => read_all(argument, sink),
+        _ => consume(argument, sink),
+    }
+}
+
+/// The keys of a dict, in their order.
+fn read_keys<'a>(dict: Obj<'a>, sink: &mut impl Sink<'a>) {
+    sink.touch(Touch::new(dict, Field::Structure, Kind::Read));
+    sink.touch(Touch::new(dict, Field::Unknown, Kind::Read));
+    sink.touch(Touch::new(dict, Field::Order, Kind::Read));
 }
 
 /// `a, b = iterable`: one element more tells whether there are too many.
@@ -772,12 +983,58 @@ fn read_deeply<'a>(object: Obj<'a>, depth: u8, sink: &mut impl Sink<'a>) {
     if depth == 0 || !containers::may_contain(object) {
         return;
     }
+    if containers::is_namespace(object) {
+        for value in read_attributes(object, sink) {
+            read_deeply(value, depth - 1, sink);
+        }
+        return;
+    }
     read_all(object, sink);
     for item in list_items(object) {
         read_deeply(item, depth - 1, sink);
     }
     for (_, value) in dict_items(object) {
         read_deeply(value, depth - 1, sink);
+    }
+}
+
+/// All attributes of an instance, in its dict and its slots: their values.
+pub fn read_attributes<'a>(owner: Obj<'a>, sink: &mut impl Sink<'a>) -> Vec<Obj<'a>> {
+    let mut values = vec![];
+    if attributes::has_attributes(owner) {
+        let dict = attributes::dict_if_any(owner);
+        attributes::each_attribute(owner, |name, value| {
+            sink.touch(attribute(owner, name, dict, Kind::Read).with_value(Some(value)));
+            values.push(value);
+        });
+        sink.touch(Touch::new(owner, Field::Structure, Kind::Read).stored_in(dict));
+    }
+    for name in attributes::slot_names(owner) {
+        load_attribute(owner, name, sink);
+        values.extend(attributes::value_of(owner, name));
+    }
+    values
+}
+
+/// An object and all that can be reached from it through containers and attributes:
+/// `copy.deepcopy`, `pickle.dumps`.
+pub fn read_graph<'a>(object: Obj<'a>, sink: &mut impl Sink<'a>) {
+    const MOST: usize = 10_000;
+    let (mut open, mut seen) = (vec![object], rustc_hash::FxHashSet::default());
+    while let Some(next) = open.pop() {
+        let contains = containers::may_contain(next);
+        if !(contains || attributes::is_of_python_class(next)) || !seen.insert(next.address()) {
+            continue;
+        }
+        if seen.len() > MOST || containers::is_class(next) {
+            continue;
+        }
+        if contains {
+            read_all(next, sink);
+            open.extend(elements(next, true, 2));
+            open.extend(dict_items(next).map(|(_, value)| value));
+        }
+        open.extend(read_attributes(next, sink));
     }
 }
 

@@ -70,6 +70,14 @@ pub enum Op {
     CallFunctionEx,
     /// Iterates over the top to its end.
     Consume,
+    /// Reads all of the mapping on top.
+    Merge,
+    /// `-a`, `+a`, `~a`.
+    Unary,
+    /// Returns what a cache is going to keep.
+    KeepResult,
+    /// Looks a module up.
+    ImportName,
     /// Iterates over the top until one more than the argument says.
     Unpack,
     /// Formats a value (with a specification on top of it, up to 3.12).
@@ -113,8 +121,8 @@ const OBSERVED: &[(&str, Op)] = &[
     ("DELETE_GLOBAL", Op::DeleteGlobal),
     ("DELETE_NAME", Op::DeleteName),
     ("DELETE_SUBSCR", Op::DeleteSubscr),
-    ("DICT_MERGE", Op::Consume),
-    ("DICT_UPDATE", Op::Consume),
+    ("DICT_MERGE", Op::Merge),
+    ("DICT_UPDATE", Op::Merge),
     ("FORMAT_SIMPLE", Op::Format),
     ("FORMAT_VALUE", Op::Format),
     ("FORMAT_WITH_SPEC", Op::FormatWithSpec),
@@ -124,6 +132,7 @@ const OBSERVED: &[(&str, Op)] = &[
     ("GET_LEN", Op::Length),
     ("GET_YIELD_FROM_ITER", Op::GetIter),
     ("IMPORT_FROM", Op::ImportFrom),
+    ("IMPORT_NAME", Op::ImportName),
     ("IMPORT_STAR", Op::ImportStar),
     ("JUMP_IF_FALSE_OR_POP", Op::Truth),
     ("JUMP_IF_TRUE_OR_POP", Op::Truth),
@@ -156,7 +165,10 @@ const OBSERVED: &[(&str, Op)] = &[
     ("STORE_SLICE", Op::StoreSlice),
     ("STORE_SUBSCR", Op::StoreSubscr),
     ("TO_BOOL", Op::Truth),
+    ("UNARY_INVERT", Op::Unary),
+    ("UNARY_NEGATIVE", Op::Unary),
     ("UNARY_NOT", Op::Truth),
+    ("UNARY_POSITIVE", Op::Unary),
     ("UNPACK_EX", Op::Consume),
     ("UNPACK_SEQUENCE", Op::Unpack),
     ("YIELD_VALUE", Op::Suspend),
@@ -192,7 +204,6 @@ const IRRELEVANT: &[&str] = &[
     "EXTENDED_ARG",
     "GET_AITER",
     "GET_ANEXT",
-    "IMPORT_NAME",
     "INSTRUMENTED_CALL",
     "INSTRUMENTED_CALL_FUNCTION_EX",
     "INSTRUMENTED_CALL_KW",
@@ -271,9 +282,6 @@ const IRRELEVANT: &[&str] = &[
     "STORE_FAST_STORE_FAST",
     "SWAP",
     "TRACE_RECORD",
-    "UNARY_INVERT",
-    "UNARY_NEGATIVE",
-    "UNARY_POSITIVE",
     "WITH_EXCEPT_START",
 ];
 

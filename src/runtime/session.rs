@@ -727,14 +727,31 @@ pub struct Files {
 }
 
 /// Functions of the standard library that read or write without a lock what their
-/// callers share: module and qualified name.
-const INNER: &[(&str, &str)] = &[
-    ("threading", "Event.is_set"),
-    ("threading", "Event.set"),
-    ("threading", "Event.clear"),
-    ("threading", "Event.wait"),
-    ("functools", "cached_property.__get__"),
+/// callers share, or that call what they were given: module and qualified name.
+const INNER: &[(&str, &str, Inner)] = &[
+    ("concurrent.futures.thread", "WorkerContext.run", Inner::Calls),
+    ("concurrent.futures.thread", "_WorkItem.run", Inner::Calls),
+    ("contextlib", "_BaseExitStack._create_cb_wrapper.<locals>._exit_wrapper", Inner::Calls),
+    ("contextlib", "closing.__exit__", Inner::Calls),
+    ("functools", "cached_property.__get__", Inner::All),
+    ("os", "getenv", Inner::Calls),
+    ("threading", "Event.clear", Inner::All),
+    ("threading", "Event.is_set", Inner::All),
+    ("threading", "Event.set", Inner::All),
+    ("threading", "Event.wait", Inner::All),
+    ("threading", "Thread.run", Inner::Calls),
+    ("threading", "Timer.run", Inner::Calls),
+    ("weakref", "finalize.__call__", Inner::Calls),
 ];
+
+/// What is observed of code that is traced although its file is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inner {
+    /// All of it.
+    All,
+    /// What it calls.
+    Calls,
+}
 
 impl Files {
     fn is_library(&self, name: &str) -> bool {
@@ -785,15 +802,22 @@ pub fn select_files(files: Files) {
     }
 }
 
-/// Is this code traced although its file is not?
-pub fn is_inner(code: Code<'_>) -> bool {
+/// How much of this code is traced although its file is not, if anything is.
+pub fn inner(code: Code<'_>) -> Option<Inner> {
     let files = FILES.lock();
-    if !files.inner || !INNER.iter().any(|(_, name)| code.qualified_name() == *name) {
-        return false;
+    let name = code.qualified_name();
+    if !files.inner || !INNER.iter().any(|(_, known, _)| *known == name) {
+        return None;
     }
-    let (file, name) = (code.filename(), code.qualified_name());
-    let module = files.module(&file).filter(|_| !files.is_traced(&file));
-    module.is_some_and(|module| INNER.contains(&(module.as_str(), name.as_str())))
+    let file = code.filename();
+    let module = match file.strip_prefix("<frozen ") {
+        Some(frozen) => Some(frozen.trim_end_matches('>').to_owned()),
+        None => files.module(&file).filter(|_| !files.is_traced(&file)),
+    };
+    let known = INNER
+        .iter()
+        .find(|(known, function, _)| module.as_deref() == Some(*known) && *function == name);
+    known.map(|(.., inner)| *inner)
 }
 
 /// Does this code belong to a traced file?
