@@ -126,6 +126,49 @@ def cells():
     return read, write, other
 
 
+class Meta(type):
+    x = y = 0
+
+
+class WithMeta(metaclass=Meta):
+    pass
+
+
+class Inheriting(Base):
+    @classmethod
+    def through_super(cls):
+        return super().x
+
+
+class FallsBack(dict):
+    def __getattr__(self, name):
+        return 0
+
+
+class Remembering:
+    def __init__(self):
+        self.computed = 0
+
+    @functools.cached_property
+    def value(self):
+        self.computed += 1
+        return self.computed
+
+
+class Sized:
+    pass
+
+
+class Other(Sized):
+    pass
+
+
+@dataclasses.dataclass(slots=True)
+class Point:
+    x: int = 0
+    y: int = 0
+
+
 def count_up(n):
     i = 0
     while i < n:
@@ -137,8 +180,9 @@ def count_up(n):
 def explore(setup, first, second):
     namespace = {}
     imports = (
-        "import array, bisect, collections, copy, enum, functools, heapq, io, itertools\n"
-        "import operator, types, weakref\n"
+        "import array, bisect, collections, contextlib, contextvars, copy, csv, dataclasses\n"
+        "import decimal, enum, functools, heapq, io, itertools, operator, os, random, struct, sys\n"
+        "import threading, types, weakref\n"
         "from collections import ChainMap, Counter, OrderedDict, defaultdict, deque\n"
     )
     support = compile(imports + SUPPORT, "<support>", "exec")
@@ -189,9 +233,9 @@ def summary(value, depth=6):
         return kind, items, deeper(getattr(value, "__dict__", None))
     if isinstance(value, (list, tuple, set, frozenset)) or kind in {"deque", "array", "bytearray"}:
         return kind, [deeper(item) for item in value]
-    if kind in {"Holder", "WithProperty", "Derived", "Base", "ChainMap"}:
+    if kind in {"Holder", "WithProperty", "Derived", "Base", "ChainMap", "SimpleNamespace"}:
         return kind, deeper(vars(value))
-    if kind == "Slotted":
+    if kind in {"Slotted", "Point"}:
         return kind, value.x, value.y
     if kind in {"StringIO", "BytesIO"}:
         return kind, value.getvalue()
@@ -576,5 +620,255 @@ CONSTRUCTS = [
             "s.o['b'] = 7",
             "s.h.x",
         ),
+    ),
+    *rows(
+        "functions over elements",
+        "s.l = [[3], [1, 2], []]; s.o = [Holder(x=1), Holder(x=2)]; s.h = Holder(x=0, y=0)\n"
+        "s.d = [{'a': 1, 'b': 0}, {'a': 2, 'b': 0}]; s.g = {'a': [1], 'b': [2]}; s.k = [0]",
+        ("map(len)", "[n for n in map(len, s.l)]", "s.l[1].append(1)", "s.k.append(1)"),
+        ("sum of map(len)", "sum(map(len, s.l))", "s.l[0].append(1)", "s.k.append(1)"),
+        ("map(tuple)", "list(map(tuple, s.l))", "s.l[0].append(5)", "s.k.append(5)"),
+        (
+            "map(list) of values",
+            "list(map(list, s.g.values()))",
+            "s.g['a'].append(5)",
+            "s.k.append(5)",
+        ),
+        ("map(list.append)", "list(map(list.append, [s.k], [1]))", "s.k.append(2)", "s.h.x = 1"),
+        ("map(getattr)", "list(map(getattr, [s.h], ['x']))", "s.h.x = 2", "s.h.y = 2"),
+        ("map(setattr)", "list(map(setattr, [s.h], ['x'], [1]))", "s.h.x = 2", "s.h.y = 2"),
+        (
+            "map(attrgetter)",
+            "list(map(operator.attrgetter('x'), s.o))",
+            "s.o[0].x = 5",
+            "s.h.x = 1",
+        ),
+        (
+            "map(itemgetter)",
+            "list(map(operator.itemgetter('a'), s.d))",
+            "s.d[0]['a'] = 5",
+            "s.d[0]['b'] = 5",
+        ),
+        (
+            "map(methodcaller)",
+            "list(map(operator.methodcaller('copy'), s.l))",
+            "s.l[0].append(5)",
+            "s.k[0] = 1",
+        ),
+        ("starmap", "list(itertools.starmap(setattr, [(s.h, 'x', 1)]))", "s.h.x = 2", "s.h.y = 2"),
+        ("max by len", "max(s.l, key=len)", "s.l[2].extend([1, 2, 3])", "s.k.append(1)"),
+        ("sort by len", "s.l.sort(key=len)", "s.l[2].extend([1, 2, 3])", "s.k.append(1)"),
+        (
+            "sort by shared dict",
+            "x = ['a', 'b']\nx.sort(key=s.g.get)\nr = x",
+            "s.g['a'] = [7]",
+            "s.k.append(1)",
+        ),
+        (
+            "sorted by attrgetter",
+            "sorted(s.o, key=operator.attrgetter('x')) == s.o",
+            "s.o[0].x = 5",
+            "s.h.x = 1",
+        ),
+        (
+            "max by itemgetter",
+            "max(s.d, key=operator.itemgetter('a')) is s.d[0]",
+            "s.d[0]['a'] = 5",
+            "s.k[0] = 1",
+        ),
+        (
+            "nlargest by len",
+            "heapq.nlargest(1, s.l, key=len) == [s.l[1]]",
+            "s.l[0].extend([1, 2])",
+            "s.k[0] = 1",
+        ),
+        (
+            "groupby len",
+            "[k for k, _ in itertools.groupby(s.l, len)]",
+            "s.l[0].append(4)",
+            "s.k[0] = 1",
+        ),
+        (
+            "bisect by shared dict",
+            "bisect.bisect(['a'], [2], key=s.g.get)",
+            "s.g['a'] = [9]",
+            "s.k[0] = 1",
+        ),
+        ("reduce(getattr)", "functools.reduce(getattr, ['h', 'x'], s)", "s.h.x = 2", "s.h.y = 2"),
+        (
+            "reduce(getitem)",
+            "functools.reduce(operator.getitem, ['a', 0], s.g)",
+            "s.g['a'][0] = 2",
+            "s.g['b'][0] = 2",
+        ),
+        ("sorted lists", "sorted(s.l)[0] is s.l[2]", "s.l[2].append(9)", "s.k[0] = 1"),
+        ("any of lists", "any(s.l[2:])", "s.l[2].append(9)", "s.k[0] = 1"),
+        ("filter of lists", "len(list(filter(None, s.l)))", "s.l[2].append(9)", "s.k[0] = 1"),
+        ("list in lists", "[9] in s.l", "s.l[2].append(9)", "s.k[0] = 1"),
+        ("index of a list", "s.l.index([1, 2])", "s.l[1][0] = 9", "s.k[0] = 1"),
+        ("remove a list", "s.l.remove([1, 2])", "s.l[1][0] = 9", "s.k[0] = 1"),
+        ("sum of lists", "sum(s.l, [])", "s.l[1][0] = 9", "s.k[0] = 1"),
+        ("chain of lists", "list(itertools.chain(*s.l))", "s.l[0].append(9)", "s.k[0] = 1"),
+        (
+            "itemgetter, exactly",
+            "operator.itemgetter('a')(s.d[0])",
+            "s.d[0]['a'] = 5",
+            "s.d[0]['b'] = 5",
+        ),
+        (
+            "methodcaller, exactly",
+            "operator.methodcaller('get', 'a')(s.d[0])",
+            "s.d[0]['a'] = 5",
+            "s.d[0]['b'] = 5",
+        ),
+        ("dotted attrgetter", "operator.attrgetter('h.x')(s)", "s.h.x = 1", "s.h.y = 1"),
+    ),
+    *rows(
+        "functions that call others",
+        "s.k = [0]; s.d = {'a': 1, 'b': 1}; s.h = Holder(x=0, y=0)",
+        ("operator.call", "operator.call(s.k.append, 1)", "s.k.append(2)", "s.h.x = 1"),
+        ("__call__", "s.k.append.__call__(1)", "s.k.append(2)", "s.h.x = 1"),
+        (
+            "keyword of a partial",
+            "functools.partial(sorted, key=s.d.get)('ab')",
+            "s.d['a'] = 2",
+            "s.h.x = 1",
+        ),
+        (
+            "Context.run",
+            "contextvars.copy_context().run(s.k.append, 1)",
+            "s.k.append(2)",
+            "s.h.x = 1",
+        ),
+        (
+            "Thread",
+            "t = threading.Thread(target=s.k.append, args=(1,))\nt.start()\nt.join()",
+            "s.k.append(2)",
+            "s.h.x = 1",
+        ),
+        (
+            "ExitStack.callback",
+            "with contextlib.ExitStack() as e:\n    e.callback(s.k.append, 1)",
+            "s.k.append(2)",
+            "s.h.x = 1",
+        ),
+        ("deque of a map", "deque(map(s.k.append, [1]), maxlen=0)", "s.k.append(2)", "s.h.x = 1"),
+        ("fields of a format", "'{0.x} {h.x}'.format(s.h, h=s.h)", "s.h.x = 1", "s.h.y = 1"),
+    ),
+    *rows(
+        "iterators over what cannot change",
+        "s.t = iter((1, 2, 3)); s.s = iter('abc'); s.r = iter(range(5)); s.b = iter(b'ab'); "
+        "s.o = iter((1,))",
+        ("tuple", "next(s.t)", "next(s.t)", "next(s.o)"),
+        ("str", "next(s.s)", "next(s.s)", "next(s.o)"),
+        ("range", "next(s.r)", "next(s.r)", "next(s.o)"),
+        ("bytes", "next(s.b)", "next(s.b)", "next(s.o)"),
+        ("for", "[x for x in s.r]", "next(s.r)", "next(s.o)"),
+        ("zip of one", "list(zip(s.t, s.t))", "next(s.t)", "next(s.o)"),
+        ("in", "2 in s.t", "next(s.t)", "next(s.o)"),
+        ("[*i]", "[*s.t]", "next(s.t)", "next(s.o)"),
+    ),
+    *rows(
+        "iterators that draw from others",
+        "s.l = [1, 2, 3]; s.i = iter([1, 2, 3]); s.j = iter([1]); s.tee = itertools.tee(s.i)\n"
+        "s.csv = csv.reader(['a', 'b']); s.chain = itertools.chain.from_iterable([[0], s.l]); "
+        "s.k = [0]\ns.pairs = itertools.pairwise(s.l); s.count = itertools.count()\n"
+        "s.dd = defaultdict(s.count.__next__)",
+        ("tee", "next(s.tee[0])", "next(s.i)", "next(s.j)"),
+        ("csv.reader", "next(s.csv)", "next(s.csv)", "next(s.j)"),
+        ("from_iterable", "list(s.chain)", "s.l[0] = 5", "next(s.j)"),
+        ("pairwise", "next(s.pairs)", "s.l[1] = 7", "s.k[0] = 7"),
+        (
+            "filter that skips",
+            "next(filter(lambda x: x > 2, s.l), None)",
+            "s.l[2] = 0",
+            "s.k[0] = 7",
+        ),
+        ("heapq.merge", "[x for x in heapq.merge(s.l, [2])]", "s.l[2] = 5", "s.k[0] = 5"),
+        ("default_factory", "s.dd['a']", "next(s.count)", "next(s.j)"),
+        ("copy", "list(copy.copy(s.i))", "next(s.i)", "next(s.j)"),
+    ),
+    *rows(
+        "classes and instances",
+        "s.m = WithMeta(); s.b = Inheriting(); s.f = FallsBack(); s.f.x = s.f.y = 0\n"
+        "s.z = Sized(); s.p = Point(); s.h = Holder(x=0, y=0); s.a = Holder(o=s.h)\n"
+        "s.n = types.SimpleNamespace(x=0); s.cells = cells(); s.c = s.cells[0].__closure__[0]",
+        ("metaclass", "WithMeta.x", "type(WithMeta).x = 1", "type(WithMeta).y = 1"),
+        ("super() in a class method", "s.b.through_super()", "Base.x = 1", "Base.y = 1"),
+        ("vars of a class", "vars(Base)['x']", "Base.x = 1", "Base.y = 1"),
+        ("for over vars of a class", "len([k for k in vars(Base)])", "Base.z = 1", "Base.y = 1"),
+        ("dict with __getattr__", "s.f.x", "s.f.x = 5", "s.f.y = 5"),
+        ("type()", "type(s.z) is Sized", "s.z.__class__ = Other", "s.h.x = 1"),
+        ("isinstance", "isinstance(s.z, Other)", "s.z.__class__ = Other", "s.h.x = 1"),
+        ("copy.copy of slots", "copy.copy(s.p).x", "s.p.x = 1", "s.h.x = 1"),
+        ("copy.deepcopy", "copy.deepcopy(s.a).o.x", "s.h.x = 1", "s.p.x = 1"),
+        ("== of namespaces", "s.n == types.SimpleNamespace(x=0)", "s.n.x = 1", "s.h.x = 1"),
+        (
+            "update with pairs",
+            "s.h.__dict__.update([('z', 1)])",
+            "getattr(s.h, 'z', 0)",
+            "s.p.x = 1",
+        ),
+        ("|= of __dict__", "d = s.h.__dict__\nd |= {'z': 1}", "getattr(s.h, 'z', 0)", "s.h.x"),
+        ("cell_contents", "s.c.cell_contents", "s.cells[1]()", "s.cells[2]()"),
+        ("cell_contents =", "s.c.cell_contents = 7", "s.cells[0]()", "s.cells[2]()"),
+    ),
+    *rows(
+        "functions that remember",
+        "s.n = [0]; s.k = [0]\n@functools.lru_cache\ndef cached(a=0, b=0):\n    s.n[0] += 1\n"
+        "    return s.n[0]\ns.f = cached\n@functools.lru_cache\ndef fresh(a=0):\n"
+        "    return [a]\ns.fresh = fresh",
+        ("lru_cache", "s.f()", "s.f()", "s.k[0]"),
+        (
+            "result of lru_cache",
+            "len(s.fresh())",
+            "s.fresh().append(2)",
+            "s.fresh(1).append(2)",
+        ),
+        ("cache_clear", "s.f() + s.f()", "s.f.cache_clear()", "s.k[0]"),
+    ),
+    *rows(
+        "buffers beside bytes",
+        "s.b = bytearray(b'abcd'); s.c = bytearray(b'x'); s.v = memoryview(s.b); s.k = [0]\n"
+        "s.a = array.array('i', [1, 2]); s.w = memoryview(s.a)",
+        ("bytearray == bytes", "s.b == b'abcd'", "s.b[0] = 1", "s.c[0] = 1"),
+        ("bytes < bytearray", "b'abca' < s.b", "s.b[0] = 1", "s.c[0] = 1"),
+        ("memoryview == bytes", "s.v == b'abcd'", "s.b[0] = 1", "s.c[0] = 1"),
+        ("bytes.join", "bytes(b'-'.join([s.b]))", "s.b[1] = 1", "s.c[0] = 1"),
+        ("struct.pack_into", "struct.pack_into('b', s.b, 0, 5)", "s.b[0]", "s.c[0]"),
+        ("readinto", "io.BytesIO(b'zz').readinto(s.b)", "s.b[0]", "s.c[0]"),
+        ("memoryview of an array", "s.w[0] = 9", "s.a[0]", "s.c[0]"),
+        ("memoryview.release", "s.v[0]", "s.v.release()", "s.c[0] = 1"),
+    ),
+    *rows(
+        "dicts and their views",
+        "s.d = {'a': 1, 'b': 2}; s.keys = s.d.keys(); s.proxy = types.MappingProxyType(s.d); "
+        "s.k = [0]\ns.c = Counter('aab'); s.own = {1: 0}",
+        ("in keys()", "'z' in s.keys", "s.d['z'] = 1", "s.d['b'] = 1"),
+        ("in a proxy", "'z' in s.proxy", "s.d['z'] = 1", "s.d['b'] = 1"),
+        ("keys &", "s.keys & {'z'}", "s.d['z'] = 1", "s.k[0] = 1"),
+        ("for beside a value", "[k for k in s.d]", "s.d['z'] = 1", "s.d['a'] = 5"),
+        ("sorted beside a value", "sorted(s.d)", "s.d['z'] = 1", "s.d['a'] = 5"),
+        ("|=, exactly", "d = s.d\nd |= {'a': 5}", "s.d['a'] = 6", "s.d['b'] = 6"),
+        ("+Counter", "+s.c", "s.c['a'] = -1", "s.k[0] = 1"),
+        ("del of a Counter", "del s.c['a']", "s.c['a'] = 7", "s.c['b'] = 7"),
+        ("Decimal for an int", "s.own[decimal.Decimal(1)] = 5", "s.own[1]", "s.k[0] = 1"),
+    ),
+    *rows(
+        "other shared things",
+        "s.q = deque([1, 2], maxlen=2); s.p = deque([1]); s.r = random.Random(1); s.k = [0]\n"
+        "s.t = ([1], [2]); "
+        "sys.modules['shared_module'] = s.m = types.ModuleType('shared_module')\n"
+        "s.m.x = s.m.y = 0; os.environ.pop('SHARED', None)",
+        ("extend of a full deque", "s.q.extend([4])", "s.q[0]", "s.p[0]"),
+        ("list in a tuple", "[1, 9] in s.t", "s.t[0].append(9)", "s.k[0] = 1"),
+        (
+            "import",
+            "import shared_module\nr = shared_module is s.m",
+            "sys.modules['shared_module'] = s.k",
+            "s.k[0] = 1",
+        ),
+        ("os.environ", "os.environ.get('SHARED')", "os.environ['SHARED'] = '1'", "s.k[0] = 1"),
+        ("os.getenv", "os.getenv('SHARED')", "os.environ['SHARED'] = '1'", "s.k[0] = 1"),
     ),
 ]

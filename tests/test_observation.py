@@ -1,6 +1,8 @@
 """Every construct that touches shared state is seen, and only what it touches."""
 
+import functools
 import gc
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,3 +46,60 @@ def test_the_table_in_the_documentation_is_up_to_date():
     for construct in CONSTRUCTS:
         name = construct.name.replace("|", "∣")
         assert f"| {construct.group} | `{name}` |{' exact |' * 5}\n" in page
+
+
+class Remembering:
+    def __init__(self):
+        self.computed = 0
+
+    @functools.cached_property
+    def value(self):
+        self.computed += 1
+        return object()
+
+
+def test_a_cached_property_may_be_computed_twice_where_no_lock_guards_it():
+    computed = set()
+
+    def judge(state):
+        computed.add(state.computed)
+        return True
+
+    result = explore_dpor(
+        Remembering, [lambda state: state.value] * 2, judge, preemption_bound=None
+    )
+    assert result.exhaustive
+    assert computed == ({1} if sys.version_info < (3, 12) else {1, 2})
+
+
+def test_two_workers_may_both_compute_what_lru_cache_keeps():
+    calls = []
+
+    def setup():
+        calls.clear()
+        return functools.lru_cache(lambda: calls.append(1))
+
+    result = explore_dpor(setup, [lambda cached: cached()] * 2, lambda _: len(calls) == 1)
+    assert not result.property_holds
+
+
+@pytest.mark.parametrize("pop", [lambda it: it.pop(), lambda it: it.update(it)])
+def test_what_depends_on_all_of_a_container_is_explored_in_each_order_once(pop):
+    result = explore_dpor(
+        lambda: {1, 2, 3}, [pop, pop], lambda _: True, preemption_bound=None, max_executions=50
+    )
+    assert result.exhaustive
+    assert result.num_explored == 2
+
+
+def test_containers_that_hold_each_other_are_looked_at_once():
+    def setup():
+        lists = [[] for _ in range(100)]
+        for one in lists:
+            one.extend(lists)
+        return lists
+
+    result = explore_dpor(
+        setup, [lambda lists: [1] in lists, lambda lists: lists.append(1)], lambda _: True
+    )
+    assert result.num_explored == 2

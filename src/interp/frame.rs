@@ -111,9 +111,9 @@ impl<'a> Frame<'a> {
         // SAFETY: a stack reference is one word; the low bits are tags.
         let function = unsafe { (self.raw.f_funcobj.bits & !3) as *mut ffi::PyObject };
         #[cfg(all(Py_3_12, not(Py_3_14)))]
-        let function = self.raw.f_funcobj;
+        let function = self.raw.f_funcobj.cast::<ffi::PyObject>();
         #[cfg(not(Py_3_12))]
-        let function = self.raw.f_func.cast();
+        let function = self.raw.f_func.cast::<ffi::PyObject>();
         // SAFETY: kept alive by the frame.
         unsafe { Obj::from_ptr(function) }
     }

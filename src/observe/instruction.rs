@@ -976,25 +976,19 @@ pub fn write_all<'a>(container: Obj<'a>, sink: &mut impl Sink<'a>) {
 
 /// Everything in a container is read, and in the containers in it: `==`, `repr`.
 pub fn read_deep<'a>(container: Obj<'a>, sink: &mut impl Sink<'a>) {
-    read_deeply(container, 6, sink);
-}
-
-fn read_deeply<'a>(object: Obj<'a>, depth: u8, sink: &mut impl Sink<'a>) {
-    if depth == 0 || !containers::may_contain(object) {
-        return;
-    }
-    if containers::is_namespace(object) {
-        for value in read_attributes(object, sink) {
-            read_deeply(value, depth - 1, sink);
+    let (mut open, mut seen) = (vec![container], rustc_hash::FxHashSet::default());
+    while let Some(next) = open.pop() {
+        if !containers::may_contain(next) || !seen.insert(next.address()) {
+            continue;
         }
-        return;
-    }
-    read_all(object, sink);
-    for item in list_items(object) {
-        read_deeply(item, depth - 1, sink);
-    }
-    for (_, value) in dict_items(object) {
-        read_deeply(value, depth - 1, sink);
+        if containers::is_namespace(next) {
+            open.extend(read_attributes(next, sink));
+            continue;
+        }
+        read_all(next, sink);
+        open.extend(list_items(next).filter(|item| containers::may_contain(*item)));
+        let values = dict_items(next).map(|(_, value)| value);
+        open.extend(values.filter(|value| containers::may_contain(*value)));
     }
 }
 
