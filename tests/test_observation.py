@@ -2,7 +2,6 @@
 
 import functools
 import gc
-import sys
 from pathlib import Path
 
 import pytest
@@ -46,30 +45,6 @@ def test_the_table_in_the_documentation_is_up_to_date():
     for construct in CONSTRUCTS:
         name = construct.name.replace("|", "∣")
         assert f"| {construct.group} | `{name}` |{' exact |' * 5}\n" in page
-
-
-class Remembering:
-    def __init__(self):
-        self.computed = 0
-
-    @functools.cached_property
-    def value(self):
-        self.computed += 1
-        return object()
-
-
-def test_a_cached_property_may_be_computed_twice_where_no_lock_guards_it():
-    computed = set()
-
-    def judge(state):
-        computed.add(state.computed)
-        return True
-
-    result = explore_dpor(
-        Remembering, [lambda state: state.value] * 2, judge, preemption_bound=None
-    )
-    assert result.exhaustive
-    assert computed == ({1} if sys.version_info < (3, 12) else {1, 2})
 
 
 def test_two_workers_may_both_compute_what_lru_cache_keeps():

@@ -202,7 +202,7 @@ pub fn code_of_suspended<'a>(generator: Obj<'a>) -> Option<Code<'a>> {
     // not ended is live.
     unsafe {
         let generator = generator.as_ptr().cast::<layout::PyGenObject>();
-        if !(FIRST..RUNNING).contains(&((*generator).gi_frame_state as i8)) {
+        if !(FIRST..RUNNING).contains(&(*generator).gi_frame_state) {
             return None;
         }
         let frame = (&raw const (*generator).gi_iframe).cast::<_PyInterpreterFrame>();
