@@ -100,13 +100,6 @@ impl Hush {
         self.0.push((owner, name, before));
         Ok(())
     }
-
-    fn replace(&mut self, of: Owned, name: &'static CStr, value: &Owned) -> error::Result<()> {
-        let before = attribute(of.borrow(), name)?;
-        set(&of, name, value)?;
-        self.before.push((of, name, before));
-        Ok(())
-    }
 }
 
 impl Drop for Hush {
