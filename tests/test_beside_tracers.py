@@ -123,6 +123,19 @@ def test_a_worker_may_set_a_trace_function_of_its_own():
     assert [event for name, event in told if name == "increment"][:3] == ["call", "line", "return"]
 
 
+@pytest.mark.parametrize("begin", [sys.settrace, sys.setprofile])
+def test_a_tracer_that_begins_in_a_running_function_hides_nothing(begin):
+    def work(counter):
+        begin(lambda *_: None)
+        counter.value += 1
+        begin(None)
+
+    result = frontrun.explore(
+        Counter, work, lambda counter: counter.value == 2, count=2, stop_on_first=False
+    )
+    assert (result.num_explored, len(result.failures)) == (4, 2)
+
+
 def test_workers_are_threads_to_threading_setprofile():
     told = []
 

@@ -59,6 +59,9 @@ pub struct Table {
     pub selection: Cell<u32>,
     /// Are its returns observed?
     returns: Cell<bool>,
+    /// Can other tools of `sys.monitoring` come and go while the code runs?
+    #[cfg_attr(not(Py_3_12), allow(dead_code))]
+    pub shared: Cell<bool>,
     /// A number that equal code shares, in the order of discovery.
     pub id: u32,
 }
@@ -492,6 +495,7 @@ impl<'a> Code<'a> {
             inner: Cell::new(None),
             selection: Cell::new(0),
             returns: Cell::new(false),
+            shared: Cell::new(false),
             id: self.id(units),
         });
         self.silence(&table);

@@ -163,6 +163,8 @@ mod monitoring {
     /// What is needed of `sys.monitoring`.
     struct Monitoring {
         tool: c_int,
+        use_tool_id: Owned,
+        free_tool_id: Owned,
         disable: Owned,
         set_events: Owned,
         restart_events: Owned,
@@ -193,7 +195,13 @@ mod monitoring {
             code::attribute(events.borrow(), name)?.borrow().as_i64().ok_or(Raised)
         };
         let (py_start, instruction) = (event(c"PY_START")?, event(c"INSTRUCTION")?);
-        let tool = take_tool(monitoring.borrow())?;
+        let use_tool_id = code::attribute(monitoring.borrow(), c"use_tool_id")?;
+        let Some(tool) = take_tool(&use_tool_id) else {
+            return Err(error::runtime_error(
+                "frontrun needs a free tool id of sys.monitoring, and all six are taken: \
+                 stop another tool (debugger, coverage, profiler)",
+            ));
+        };
         let register = code::attribute(monitoring.borrow(), c"register_callback")?;
         for (event, definition) in [(py_start, &raw mut START), (instruction, &raw mut STEP)] {
             // SAFETY: static definitions; the callback is a new builtin function.
@@ -214,6 +222,8 @@ mod monitoring {
         }
         let _ = MONITORING.set(Monitoring {
             tool,
+            use_tool_id,
+            free_tool_id: code::attribute(monitoring.borrow(), c"free_tool_id")?,
             disable: code::attribute(monitoring.borrow(), c"DISABLE")?,
             set_events: code::attribute(monitoring.borrow(), c"set_events")?,
             restart_events: code::attribute(monitoring.borrow(), c"restart_events")?,
@@ -224,52 +234,78 @@ mod monitoring {
         Ok(())
     }
 
-    fn take_tool(monitoring: Obj<'_>) -> Result<c_int> {
-        let use_tool = code::attribute(monitoring, c"use_tool_id")?;
+    /// A tool id that nobody else has.
+    fn take_tool(use_tool_id: &Owned) -> Option<c_int> {
         // 0, 1, 2 and 5 are meant for debuggers, coverage, profilers, optimisers;
         // Hypothesis wants 3.
-        for tool in [4, 5, 2, 1, 0, 3] {
+        [4, 5, 2, 1, 0, 3].into_iter().find(|tool| {
             // SAFETY: a callable and matching format; a failure is a ValueError.
             let taken = unsafe {
                 error::check(ffi::PyObject_CallFunction(
-                    use_tool.borrow().as_ptr(),
+                    use_tool_id.borrow().as_ptr(),
                     c"is".as_ptr(),
-                    tool as c_int,
+                    *tool as c_int,
                     c"frontrun".as_ptr(),
                 ))
             };
-            if taken.is_ok() {
-                return Ok(tool);
+            if taken.is_err() {
+                drop(error::take());
             }
-            drop(error::take());
-        }
-        Err(error::runtime_error(
-            "frontrun needs a free tool id of sys.monitoring, and all six are taken: \
-             stop another tool (debugger, coverage, profiler)",
-        ))
+            taken.is_ok()
+        })
     }
 
     impl Monitoring {
-        fn call(&self, function: &Owned, code: Option<Obj<'_>>, events: i64) -> Result<()> {
-            // SAFETY: a callable and formats that match the arguments.
+        /// Asks for these events of all code.
+        fn observe(&self, events: i64) -> Result<()> {
+            let function = self.set_events.borrow().as_ptr();
+            // SAFETY: a callable and a format that matches the arguments.
             unsafe {
-                error::check(match code {
-                    Some(code) => ffi::PyObject_CallFunction(
-                        function.borrow().as_ptr(),
-                        c"iOL".as_ptr(),
-                        self.tool,
-                        code.as_ptr(),
-                        events,
-                    ),
-                    None => ffi::PyObject_CallFunction(
-                        function.borrow().as_ptr(),
-                        c"iL".as_ptr(),
-                        self.tool,
-                        events,
-                    ),
-                })?;
+                error::check(ffi::PyObject_CallFunction(
+                    function,
+                    c"iL".as_ptr(),
+                    self.tool,
+                    events,
+                ))
             }
-            Ok(())
+            .map(drop)
+        }
+
+        /// Asks for these events of this code.
+        fn observe_code(&self, code: Obj<'_>, events: i64) -> Result<()> {
+            self.observe_code_as(self.tool, code, events)
+        }
+
+        fn observe_code_as(&self, tool: c_int, code: Obj<'_>, events: i64) -> Result<()> {
+            let function = self.set_local_events.borrow().as_ptr();
+            // SAFETY: a callable and a format that matches the arguments.
+            unsafe {
+                error::check(ffi::PyObject_CallFunction(
+                    function,
+                    c"iOL".as_ptr(),
+                    tool,
+                    code.as_ptr(),
+                    events,
+                ))
+            }
+            .map(drop)
+        }
+
+        /// Makes the interpreter note which tools are told of each instruction of this
+        /// code, once: two tools do. If it began to only when another tool comes while the
+        /// code runs, it would note none (`update_instrumentation_data` in
+        /// `Python/instrumentation.c`), and we were told nothing any more.
+        fn share(&self, code: Obj<'_>) -> Result<()> {
+            let Some(other) = take_tool(&self.use_tool_id) else { return Ok(()) };
+            let told = self
+                .observe_code_as(other, code, self.instruction)
+                .and_then(|()| self.observe_code(code, self.instruction))
+                .and_then(|()| self.observe_code_as(other, code, 0));
+            let free = self.free_tool_id.borrow().as_ptr();
+            // SAFETY: a callable and a format that matches the argument.
+            let freed =
+                unsafe { error::check(ffi::PyObject_CallFunction(free, c"i".as_ptr(), other)) };
+            told.and(freed.map(drop))
         }
     }
 
@@ -282,17 +318,16 @@ mod monitoring {
         if STARTED_WITH.swap(selection, Relaxed) != selection {
             call(monitoring.restart_events.borrow(), &[])?;
         }
-        monitoring.call(&monitoring.set_events, None, monitoring.py_start)
+        monitoring.observe(monitoring.py_start)
     }
 
     /// Removes every event that was asked for.
     pub(super) fn look_away() -> Result<()> {
         let Some(monitoring) = MONITORING.get() else { return Ok(()) };
-        let mut result = monitoring.call(&monitoring.set_events, None, 0);
+        let mut result = monitoring.observe(0);
         let hooked = std::mem::take(&mut *HOOKED.lock());
         for code in hooked {
-            result =
-                result.and(monitoring.call(&monitoring.set_local_events, Some(code.borrow()), 0));
+            result = result.and(monitoring.observe_code(code.borrow(), 0));
         }
         result
     }
@@ -308,7 +343,10 @@ mod monitoring {
         }
         for code in codes {
             let events = if on { monitoring.instruction } else { 0 };
-            monitoring.call(&monitoring.set_local_events, Some(code), events)?;
+            if on {
+                monitoring.share(code)?;
+            }
+            monitoring.observe_code(code, events)?;
         }
         Ok(())
     }
@@ -390,7 +428,10 @@ mod monitoring {
         HOOKED.lock().push(code.as_obj().own());
         #[cfg(Py_3_13)]
         code.forget_opcode_tracing();
-        monitoring.call(&monitoring.set_local_events, Some(code.as_obj()), monitoring.instruction)
+        if !table.shared.replace(true) {
+            monitoring.share(code.as_obj())?;
+        }
+        monitoring.observe_code(code.as_obj(), monitoring.instruction)
     }
 
     /// Does this code report its instructions?
@@ -402,9 +443,9 @@ mod monitoring {
     #[cold]
     pub(super) fn observe_anew(code: Code<'_>) -> Result<()> {
         let monitoring = MONITORING.get().expect("a callback implies it");
-        [0, monitoring.instruction].into_iter().try_for_each(|events| {
-            monitoring.call(&monitoring.set_local_events, Some(code.as_obj()), events)
-        })
+        [0, monitoring.instruction]
+            .into_iter()
+            .try_for_each(|events| monitoring.observe_code(code.as_obj(), events))
     }
 
     /// An instruction is about to run.
