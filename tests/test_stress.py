@@ -5,6 +5,7 @@ times as many.
 """
 
 import os
+import sys
 import threading
 
 import pytest
@@ -25,10 +26,14 @@ def busy_thread():
                 rounds[0] += 1
 
     thread = threading.Thread(target=run)
+    # It gives the GIL away when asked to, at once: OS threads hand over thousands of times.
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-4)
     thread.start()
     yield rounds
     stop.set()
     thread.join()
+    sys.setswitchinterval(interval)
 
 
 def resident_pages():
@@ -58,6 +63,7 @@ def test_nothing_is_left_behind_and_other_threads_run_on(busy_thread):
     handles, pages = run(), resident_pages()
     rounds = busy_thread[0]
     for _ in range(5):
-        assert run() == handles
+        # What other tests have left may end meanwhile.
+        assert all(now <= before for now, before in zip(run(), handles, strict=True))
     assert busy_thread[0] > rounds
     assert resident_pages() - pages < 16 * 1024 * 1024 // 4096
