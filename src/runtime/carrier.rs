@@ -253,10 +253,14 @@ impl<'a> Watcher<'a> {
 
     /// Raises in setup or invariant, once.
     fn end_host(&mut self) {
-        self.signals.interrupt(Cut::Interrupted);
         if !std::mem::replace(&mut self.ended_host, true) {
             let identity = self.lent.identity();
-            self.lent.with_python(|| error::raise_in_thread(identity, false));
+            self.lent.with_python(|| {
+                // Neither is seen without the other: a wait that ends takes the exception
+                // back, lest it disturb the clean-up.
+                error::raise_in_thread(identity, false);
+                self.signals.interrupt(Cut::Interrupted);
+            });
         }
     }
 
