@@ -2,9 +2,10 @@
 ``sys.settrace`` tracer of opcodes, in one process.
 
 Run it as ``python benchmarks/observation.py [--markdown]``. All times are the best of several
-runs, in nanoseconds per iteration of the program's loop. ``per event`` is what an execution takes
-longer than the untraced program, divided by the number of events that it delivers to the
-scheduler; the search for the next execution is not part of it.
+runs, in nanoseconds per iteration of the program's loop. ``per callback`` is what an execution
+takes longer than the untraced program, divided by the number of instructions that the interpreter
+reports to the tracer; ``per event`` is the same, divided by the number of events that come of
+them. The search for the next execution is not part of either.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from frontrun import fast
 from frontrun.dpor import explore_dpor
 
 STEPS = 50_000
@@ -99,8 +101,9 @@ def untraced(program: Callable[[State], None]) -> float:
     return time.perf_counter_ns() - started
 
 
-def explored(program: Callable[[State], None]) -> tuple[float, float]:
-    """Nanoseconds and events of one execution."""
+def explored(program: Callable[[State], None]) -> tuple[float, float, float]:
+    """Nanoseconds, callbacks and events of one execution."""
+    before = fast.stats()["events_seen"]
     result = explore_dpor(
         State,
         [program],
@@ -110,7 +113,8 @@ def explored(program: Callable[[State], None]) -> tuple[float, float]:
         reproduce_on_failure=0,
     )
     runs = result.num_explored
-    return result.stats["workers_ns"] / runs, result.stats["events"] / runs
+    callbacks = fast.stats()["events_seen"] - before
+    return result.stats["workers_ns"] / runs, callbacks / runs, result.stats["events"] / runs
 
 
 def with_opcode_tracer(program: Callable[[State], None]) -> float:
@@ -127,7 +131,11 @@ def with_opcode_tracer(program: Callable[[State], None]) -> float:
 
 def measured(program: Callable[[State], None], runs: int = 7) -> list[str]:
     bare = min(untraced(program) for _ in range(runs))
-    here, events = min(explored(program) for _ in range(runs))
+    here, callbacks, events = min(explored(program) for _ in range(runs))
+
+    def per(count: float) -> str:
+        return f"{(here - bare) / count:.0f}" if count > STEPS / 2 else ""
+
     # From 3.12 on, the first run is told of no opcode: tracing them begins with the next one.
     with_opcode_tracer(program)
     other = min(with_opcode_tracer(program) for _ in range(2))
@@ -136,13 +144,23 @@ def measured(program: Callable[[State], None], runs: int = 7) -> list[str]:
         f"{bare / STEPS:.0f}",
         f"{here / STEPS:.0f}",
         f"{here / bare:.1f}×",
-        f"{(here - bare) / events:.0f}" if events > STEPS / 2 else "",
+        per(callbacks),
+        per(events),
         f"{other / STEPS:.0f}",
         f"{other / here:.0f}×",
     ]
 
 
-HEADINGS = ["", "untraced", "frontrun", "ratio", "per event", "settrace", "settrace / frontrun"]
+HEADINGS = [
+    "",
+    "untraced",
+    "frontrun",
+    "ratio",
+    "per callback",
+    "per event",
+    "settrace",
+    "settrace / frontrun",
+]
 
 
 def main() -> None:
