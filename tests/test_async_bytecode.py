@@ -321,12 +321,6 @@ def test_a_counterexample_has_few_switches():
     )
 
 
-def test_a_counterexample_says_how_it_is_run_again():
-    result = explore(Counter, BOTH, lambda counter: False)
-    with pytest.raises(ValueError, match="run_with_schedule"):
-        result.replay()
-
-
 def test_random_schedules_pass_what_is_right():
     class Locked(Counter):
         def __init__(self):

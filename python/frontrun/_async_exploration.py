@@ -80,7 +80,7 @@ def _explorer(
     invariant: Callable[[Any], object],
 ) -> Iterator[_Explorer]:
     explorer = _Explorer(setup, workers, invariant)
-    with _no_running_loop():
+    with no_running_loop():
         try:
             yield explorer
         finally:
@@ -88,7 +88,7 @@ def _explorer(
 
 
 @contextmanager
-def _no_running_loop() -> Iterator[None]:
+def no_running_loop() -> Iterator[None]:
     """Hide the caller's event loop: ours takes its place meanwhile."""
     loop = events._get_running_loop()
     task = asyncio.current_task(loop) if loop is not None else None

@@ -394,7 +394,7 @@ def _explore_checked(
 ) -> tuple[InterleavingResult, dict[str, Any]]:
     _check_functions(setup=setup, invariant=invariant)
     if replaying is not None and replaying.fits(len(workers)):
-        result = replay(replaying.recording, setup, workers, invariant, argument=argument)
+        result = replay_events(replaying.recording, setup, workers, invariant, argument=argument)
         replaying.results.append(result)
         return result, {}
     return run(_host.Program(setup, workers, invariant), strategy, options)
@@ -434,7 +434,7 @@ def run(
     return result, told
 
 
-def replay(
+def replay_events(
     recording: Recording,
     setup: Callable[[], State],
     threads: Sequence[Worker[State]],
@@ -442,16 +442,13 @@ def replay(
     *,
     argument: str = "threads",
 ) -> InterleavingResult:
-    """One execution in the recorded order.
+    """One execution in the recorded order of events.
 
     Raises:
         ReplayMismatchError: the program does not do what was recorded.
     """
     workers = _checked_workers(threads, argument)
-    if len(workers) != recording.workers:
-        raise ValueError(
-            f"{argument} must be as many as were recorded, {recording.workers}, not {len(workers)}"
-        )
+    recording.check_number(len(workers), argument)
     if are_async(workers) != recording.tasks:
         kind = "coroutine functions" if recording.tasks else "ordinary functions"
         raise TypeError(f"{argument} must be {kind}, as they were when recorded")
@@ -784,9 +781,7 @@ def _record(
 ) -> None:
     """Let the counterexample be replayed."""
     from frontrun._explain import Failure
-    from frontrun._replay import Recording
+    from frontrun._replay import Recording, keep
 
     typed = cast(Failure, failure)
-    recording = Recording.of(typed, result.explanation or "", program, options)
-    result._recording = recording
-    result._rerun = lambda: replay(recording, *program)
+    keep(result, Recording.of(typed, result.explanation or "", program, options), program)

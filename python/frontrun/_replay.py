@@ -3,7 +3,8 @@
 What lasts is the order of the steps that matter: those on locations that several workers
 touch and one changes, and those on locks and threads. A step is known by its worker, its
 function and what it does to which location. Lines and addresses change with every edit and
-every interpreter, so they are told and not compared.
+every interpreter, so they are told and not compared. Where the program says itself what a
+step is, with markers or await points, the order is that of these.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from frontrun._explain import Failure
     from frontrun._exploration import Options
 
-__all__ = ["Recording", "Step", "read", "replay_file", "replaying"]
+__all__ = ["Recording", "Step", "keep", "read", "replay", "replay_file", "replaying"]
 
 FORMAT = "frontrun counterexample"
 VERSION = 1
@@ -42,7 +43,7 @@ Function = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Step:
-    """One visible event."""
+    """One visible event, or what the recording's `unit` says."""
 
     worker: int
     file: str
@@ -51,10 +52,11 @@ class Step:
     kind: str
     """What is done: ``"read"``, ``"write"``, ``"update"`` (a write under a condition, such as
     ``setdefault``), ``"acquire"``, ``"release"``, ``"start"``, ``"join"``; ``"block"``: a task
-    goes on to its next suspension and does nothing that matters."""
+    goes on to its next suspension and does nothing that matters; ``"pass marker"``; ``"go on"``: a
+    task goes on from an await point."""
     location: str
-    """To what, such as ``"Counter.value"``, ``"dict['key']"``, ``"lock"``, ``"worker 2"``; empty
-    for a ``"block"``."""
+    """To what, such as ``"Counter.value"``, ``"dict['key']"``, ``"lock"``, ``"worker 2"``,
+    or a marker; empty for a ``"block"`` and a ``"go on"``."""
     also: list[list[str]] = field(default_factory=list)
     """Further (kind, location) of the same event."""
 
@@ -64,7 +66,7 @@ class Step:
         return [[self.kind, self.location], *self.also]
 
     def __str__(self) -> str:
-        what = ", ".join(f"{kind} {location}" for kind, location in self.accesses)
+        what = ", ".join(f"{kind} {location}".rstrip() for kind, location in self.accesses)
         return what + (f" in {self.function}" if self.function else "")
 
 
@@ -103,6 +105,10 @@ class Recording:
     tasks: bool = False
     """Are the workers tasks of an event loop, of which each step is all they do between two
     suspensions?"""
+    unit: str = "event"
+    """What one step is: an ``"event"``, a ``"marker"`` or an ``"await point"``."""
+    names: list[str] = field(default_factory=list)
+    """Those of the workers, where they have some."""
 
     @classmethod
     def of(
@@ -112,20 +118,40 @@ class Recording:
         functions: tuple[Function, Sequence[Function], Function],
         options: Options,
     ) -> Recording:
-        """What is to be kept of a failure."""
+        """What is to be kept of a failure that the native core found."""
+        return cls.now(
+            failure["kind"],
+            explanation,
+            _steps(failure),
+            functions,
+            {name: getattr(options, name) for name in SHAPING},
+            tasks=failure["blocks"] is not None,
+        )
+
+    @classmethod
+    def now(
+        cls,
+        kind: str,
+        explanation: str,
+        steps: list[Step],
+        functions: tuple[Function, Sequence[Function], Function],
+        options: dict[str, Any],
+        **more: Any,
+    ) -> Recording:
+        """What is to be kept of an execution of this process, which has just failed."""
         setup, workers, invariant = functions
         return cls(
-            kind=failure["kind"],
+            kind=kind,
             explanation=explanation,
-            steps=_steps(failure),
+            steps=steps,
             workers=len(workers),
             python=platform.python_version(),
             test=_find_test(),
             setup=_reference(setup),
             threads=[_reference(worker) for worker in workers],
             invariant=_reference(invariant),
-            options={name: getattr(options, name) for name in SHAPING},
-            tasks=failure["blocks"] is not None,
+            options=options,
+            **more,
         )
 
     def write(self, path: str | os.PathLike[str]) -> None:
@@ -156,6 +182,23 @@ class Recording:
             return None
         return _import(self.setup), threads, _import(self.invariant)
 
+    @property
+    def schedule(self) -> list[int]:
+        """The worker of each step."""
+        return [step.worker for step in self.steps]
+
+    def worker(self, index: int) -> str:
+        """What people are told a worker is."""
+        name = repr(self.names[index]) if self.names else index
+        return f"{'task' if self.unit == 'await point' else 'worker'} {name}"
+
+    def check_number(self, workers: int, argument: str = "threads") -> None:
+        """Refuse another number of workers than there were."""
+        if workers != self.workers:
+            raise ValueError(
+                f"{argument} must be as many as were recorded, {self.workers}, not {workers}"
+            )
+
     def mismatch(self, index: int, found: str) -> ReplayMismatchError:
         """The error that tells where a program did not do what was recorded."""
         if index >= len(self.steps):
@@ -168,8 +211,8 @@ class Recording:
         return ReplayMismatchError(
             "the recorded schedule does not fit the program any more. First difference, at "
             f"step {index + 1} of {len(self.steps)}:\n"
-            f"  recorded: worker {step.worker}: {step}{where}\n"
-            f"  now:      worker {step.worker}: {found}"
+            f"  recorded: {self.worker(step.worker)}: {step}{where}\n"
+            f"  now:      {self.worker(step.worker)}: {found}"
         )
 
 
@@ -189,9 +232,43 @@ def read(path: str | os.PathLike[str]) -> Recording:
             raise ValueError(f"it has version {version}, and this frontrun reads version {VERSION}")
         content["steps"] = [Step(**step) for step in content["steps"]]
         content["test"] = content["test"] and Test(**content["test"])
+        if content.get("unit", "event") not in ("event", "marker", "await point"):
+            raise ValueError(f"its steps are of an unknown kind, {content['unit']!r}")
         return Recording(**content)
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{os.fspath(path)} is no saved counterexample: {error}") from None
+
+
+def keep(result: InterleavingResult, recording: Recording, functions: tuple[Any, Any, Any]) -> None:
+    """Let the counterexample of a result be saved, and replayed with these functions."""
+    result._recording = recording
+    result._rerun = lambda: replay(recording, *functions)
+
+
+def replay(
+    recording: Recording,
+    setup: Function,
+    threads: Sequence[Function] | Mapping[str, Any],
+    invariant: Function,
+) -> InterleavingResult:
+    """One execution in the recorded order.
+
+    Raises:
+        ReplayMismatchError: the program does not do what was recorded.
+    """
+    if recording.unit == "marker":
+        from frontrun.trace_markers import replay_order
+
+        return replay_order(recording, setup, threads, invariant)
+    if isinstance(threads, Mapping):
+        raise TypeError("threads must be a list: those that were recorded have no names")
+    if recording.unit == "await point":
+        from frontrun.async_bytecode import replay_schedule
+
+        return replay_schedule(recording, setup, threads, invariant)
+    from frontrun._exploration import replay_events
+
+    return replay_events(recording, setup, threads, invariant)
 
 
 def _to_json(content: Mapping[str, Any]) -> str:
@@ -234,11 +311,11 @@ def _steps(failure: Failure) -> list[Step]:
         if matter:
             filename, line = place_of(code, offset)
             (kind, location), *also = matter
-            steps.append(Step(worker, _short(filename), function, line, kind, location, also))
+            steps.append(Step(worker, short_path(filename), function, line, kind, location, also))
     return steps
 
 
-def _short(filename: str) -> str:
+def short_path(filename: str) -> str:
     """A path as seen from the working directory, if it is inside."""
     relative = os.path.relpath(filename) if filename else ""
     return filename if relative.startswith("..") else relative
@@ -285,12 +362,12 @@ def _find_test() -> Test | None:
             frame = frame.f_back  # an event loop, in which the user's code runs
             continue
         if code.co_name == "<module>":
-            return Test(_short(code.co_filename), module, None, _case())
+            return Test(short_path(code.co_filename), module, None, _case())
         found: Any = sys.modules.get(module or "")
         for part in code.co_qualname.split("."):
             found = getattr(found, part, None)
         if found is not None and getattr(inspect.unwrap(found), "__code__", None) is code:
-            return Test(_short(code.co_filename), module, code.co_qualname, _case())
+            return Test(short_path(code.co_filename), module, code.co_qualname, _case())
         frame = frame.f_back
     return None
 
@@ -308,10 +385,10 @@ class Replaying:
     results: list[InterleavingResult] = field(default_factory=list)
     """What the replays gave."""
 
-    def fits(self, workers: int) -> bool:
+    def fits(self, workers: int, unit: str = "event") -> bool:
         """Is the exploration that is asked for the one that was recorded?"""
         test = self.recording.test
-        if workers != self.recording.workers or self.results:
+        if (workers, unit) != (self.recording.workers, self.recording.unit) or self.results:
             return False
         now = _find_test()
         if test is None or now is None:

@@ -49,6 +49,8 @@ class Worker:
     ended: bool = False
     inside: bool = False
     """Is it in the coordinator, whose lock it may wait for?"""
+    place: tuple[str, int, str] = ("", 0, "")
+    """File, line and function of its latest marker."""
     suspended: Callable[[], FrameType | None] = lambda: None
     """The frame of the user's that it is suspended in, where its thread runs an event loop."""
     cpu: int = -1
@@ -165,6 +167,10 @@ class ThreadCoordinator:
         self.deadlock_timeout = deadlock_timeout
         self.current_step = 0
         """Number of steps taken."""
+        self.places: list[tuple[str, int, str]] = []
+        """File, line and function of the marker, for each step taken."""
+        self.standing: dict[str, str] = {}
+        """Where each worker stood when the schedule was given up for lack of a step."""
         self.error: BaseException | None = None
         """Why the schedule was given up; None while it was not."""
         self.stuck_at_once = False
@@ -335,6 +341,7 @@ class ThreadCoordinator:
         if next_worker is not None and next_worker.gate == step.marker_name:
             if self._expected <= self._workers.keys() or self._owner is not None:
                 self.current_step += 1
+                self.places.append(next_worker.place)
                 self._let_go(next_worker)
         elif not busy and self._nobody_can_help(next_worker, now):
             self.stuck_at_once = True
@@ -395,7 +402,8 @@ class ThreadCoordinator:
         return f"Schedule incomplete: time is up before {rest}.{self._standing()}"
 
     def _standing(self) -> str:
-        return "".join(f"\n  {each.name!r} {each.where()}" for each in self._workers.values())
+        self.standing = {name: each.where() for name, each in self._workers.items()}
+        return "".join(f"\n  {name!r} {where}" for name, where in self.standing.items())
 
 
 def _this_thread() -> threading.Thread:

@@ -18,15 +18,20 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from frontrun import _native
+from frontrun import _exploration, _native
+from frontrun._async_exploration import no_running_loop
 from frontrun._exploration import RandomOptions, check_int, check_schedule
 from frontrun._hypothesis import fair_schedules
-from frontrun._trace_format import found_after, paragraphs, reproduction, show_place
+from frontrun._orders import Execution, replayed, tell
+from frontrun._replay import Step, short_path
+from frontrun._trace_format import found_after, show_place
 from frontrun.async_scheduler import InterleavedLoop
 from frontrun.common import InterleavingResult
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
+
+    from frontrun._replay import Recording
 
 __all__ = [
     "AsyncBytecodeShuffler",
@@ -56,7 +61,8 @@ async def await_point() -> None:
     if here is not None and here[2] is asyncio.current_task():
         scheduler, task_id, _ = here
         caller = sys._getframe(1)
-        scheduler._places[task_id] = caller.f_code.co_filename, caller.f_lineno
+        code = caller.f_code
+        scheduler._places[task_id] = code.co_filename, caller.f_lineno, code.co_qualname
         await scheduler.pause(task_id)
 
 
@@ -90,9 +96,11 @@ class AwaitScheduler(InterleavedLoop):
         """The task of each step that was taken, those after the schedule included."""
         self._position = 0
         self._looks = False
-        # Where each task paused last, and where each step was taken.
-        self._places: dict[int, tuple[str, int]] = {}
-        self._steps: list[tuple[int, tuple[str, int]]] = []
+        self.preemptions = 0
+        """How often another task went on than the last one, which could have, too."""
+        # File, line and function where each task paused last, and where each step was taken.
+        self._places: dict[int, tuple[str, int, str]] = {}
+        self._steps: list[tuple[int, tuple[str, int, str]]] = []
 
     def should_proceed(self, task_id: Any, marker: Any = None) -> bool:
         """Is it the turn of this task?"""
@@ -107,16 +115,24 @@ class AwaitScheduler(InterleavedLoop):
     def on_proceed(self, task_id: Any, marker: Any = None) -> None:
         """Take the entry of this task."""
         self._position += 1
+        last = self.taken[-1] if self.taken else task_id
+        self.preemptions += last != task_id and last in self._paused
         self.taken.append(task_id)
-        self._steps.append((task_id, self._places.get(task_id, ("", 0))))
+        self._steps.append((task_id, self._places.get(task_id, ("", 0, ""))))
 
     def story(self) -> str:
         """The source line from which each task went on, in the order in which they did."""
         lines = []
-        for task_id, (filename, line) in self._steps:
+        for task_id, (filename, line, _) in self._steps:
             source = linecache.getline(filename, line).strip()
             lines.append(f"  task {task_id}  {show_place(filename, line)}  {source}".rstrip())
         return "\n".join(lines)
+
+    def _recorded(self) -> list[Step]:
+        return [
+            Step(task_id, short_path(filename), function, line, "go on", "")
+            for task_id, (filename, line, function) in self._steps
+        ]
 
     def _setup_task_context(self, task_id: Any) -> None:
         _here.set((self, task_id, asyncio.current_task()))
@@ -251,6 +267,8 @@ async def explore_interleavings(
     timeout_per_run: float = 5.0,
     seed: int | None = None,
     deadlock_timeout: float = 5.0,
+    *,
+    reproduce_on_failure: int = 10,
 ) -> InterleavingResult:
     """Run random schedules of await points, until one fails.
 
@@ -268,11 +286,12 @@ async def explore_interleavings(
             result inconclusive.
         seed: Repeats the same schedules; None for others each time.
         deadlock_timeout: Seconds that one pause may take.
+        reproduce_on_failure: How often the counterexample is replayed.
 
     Returns:
-        What was found; `run_with_schedule` repeats its counterexample, which has as few switches
-        between tasks as were found to fail, in at most a hundred further executions. A deadlock
-        and an exception of a task are failures.
+        What was found; `run_with_schedule` repeats its counterexample, which has as few
+        preemptions, then switches between tasks, then steps as were found to fail, in at most a
+        hundred further executions. A deadlock and an exception of a task are failures.
 
     Raises:
         TypeError, ValueError: for a bad argument, before anything runs.
@@ -283,13 +302,14 @@ async def explore_interleavings(
         timeout_per_run=timeout_per_run,
         seed=int.from_bytes(os.urandom(4), "big") if seed is None else seed,
         deadlock_timeout=deadlock_timeout,
+        reproduce_on_failure=reproduce_on_failure,
     )
-    _check_callables("tasks", tasks)
-    if not tasks:
-        raise ValueError("tasks must name at least one task")
-    for name, function in (("setup", setup), ("invariant", invariant)):
-        if not callable(function) or inspect.iscoroutinefunction(function):
-            raise TypeError(f"{name} must be an ordinary function, not {function!r}")
+    _check_program(setup, tasks, invariant)
+    replaying = _exploration.replaying
+    if replaying is not None and replaying.fits(len(tasks), "await point"):
+        again = replay_schedule(replaying.recording, setup, tasks, invariant)
+        replaying.results.append(again)
+        return again
     result = InterleavingResult(property_holds=True, seed=options.seed)
     orderings: set[tuple[int, ...]] = set()
 
@@ -302,30 +322,53 @@ async def explore_interleavings(
         execution = await run(schedule)
         if execution.timed_out is not None:
             result.property_holds = None
-            result.inconclusive_reason = f"timeout_per_run={timeout_per_run}: {execution.timed_out}"
+            result.inconclusive_reason = _too_long(timeout_per_run, execution.timed_out)
             break
         result.num_explored += 1
         orderings.add(tuple(execution.schedule))
-        if execution.failure:
-            await _tell(result, execution, run)
+        if execution.kind:
+            execution = await _simplified(execution, run)
+            failed_again = [await run(execution.schedule) for _ in range(reproduce_on_failure)]
+            limits = {"timeout_per_run": timeout_per_run, "deadlock_timeout": deadlock_timeout}
+            tell(
+                result,
+                execution,
+                failed_again,
+                (setup, tasks, invariant),
+                limits,
+                head=_head(execution, result.num_explored),
+                unit="await point",
+            )
             break
     result.unique_interleavings = len(orderings)
     return result
 
 
-@dataclass
-class _Execution:
-    """What came of one execution."""
+def _check_program(
+    setup: Callable[[], State],
+    tasks: Sequence[Callable[[State], Awaitable[object]]],
+    invariant: Callable[[State], object],
+) -> None:
+    _check_callables("tasks", tasks)
+    if not tasks:
+        raise ValueError("tasks must name at least one task")
+    for name, function in (("setup", setup), ("invariant", invariant)):
+        if not callable(function) or inspect.iscoroutinefunction(function):
+            raise TypeError(f"{name} must be an ordinary function, not {function!r}")
 
-    schedule: list[int]
-    """The task of each step that was taken."""
-    failure: str
-    """What was wrong, in words; empty when nothing was."""
-    kind: str
-    """``"deadlock"``, ``"exception"`` or ``"invariant"``."""
-    story: str
-    exception: BaseException | None = None
+
+@dataclass
+class _Execution(Execution):
+    """One execution of a schedule of await points."""
+
+    preemptions: int = 0
     timed_out: BaseException | None = None
+
+    @property
+    def cost(self) -> tuple[int, int, int]:
+        """What is to be small."""
+        switches = sum(a != b for a, b in itertools.pairwise(self.schedule))
+        return self.preemptions, switches, len(self.steps)
 
 
 async def _execute(
@@ -338,7 +381,7 @@ async def _execute(
 ) -> _Execution:
     scheduler = AwaitScheduler(schedule, len(tasks), deadlock_timeout=deadlock_timeout)
     state = setup()
-    execution = _Execution(scheduler.taken, "", "invariant", "")
+    execution = _Execution()
     try:
         await AsyncBytecodeShuffler(scheduler).run(tasks, [(state,)] * len(tasks), timeout=timeout)
     except (Exception, asyncio.CancelledError) as error:
@@ -347,55 +390,72 @@ async def _execute(
         if scheduler.timed_out:
             execution.timed_out = error
         elif scheduler.deadlocked:
-            execution.failure, execution.kind = str(error), "deadlock"
+            execution.fail("deadlock", str(error))
         else:
-            execution.failure = f"A task raised {type(error).__name__}: {error}"
-            execution.kind, execution.exception = "exception", error
+            what = f"A task raised {type(error).__name__}: {error}"
+            execution.fail("exception", what, error)
     else:
-        try:
-            if not invariant(state):
-                execution.failure = "The invariant does not hold in the final state."
-        except Exception as error:
-            execution.failure = f"The invariant raised {type(error).__name__}: {error}"
-    execution.story = scheduler.story()
+        execution.judge(invariant, state)
+    execution.steps, execution.preemptions = scheduler._recorded(), scheduler.preemptions
+    execution.story = f"Where tasks went on, in order:\n\n{scheduler.story()}"
     return execution
 
 
-_REPRODUCTIONS = 10
+def _head(execution: Execution, num_explored: int) -> str:
+    what = "Deadlock" if execution.kind == "deadlock" else "Race condition"
+    return found_after(what, num_explored, num_explored)
+
+
+def replay_schedule(
+    recording: Recording,
+    setup: Callable[[], Any],
+    tasks: Sequence[Callable[[Any], Awaitable[object]]],
+    invariant: Callable[[Any], object],
+) -> InterleavingResult:
+    """One execution in the recorded order of await points, in an event loop of its own.
+
+    Raises:
+        ReplayMismatchError: the program does not do what was recorded.
+    """
+    _check_program(setup, tasks, invariant)
+    recording.check_number(len(tasks), "tasks")
+    limits = recording.options["timeout_per_run"], recording.options["deadlock_timeout"]
+    with no_running_loop():
+        loop = asyncio.new_event_loop()
+        try:
+            execution = loop.run_until_complete(
+                _execute(recording.schedule, setup, tasks, invariant, *limits)
+            )
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        finally:
+            loop.close()
+    if execution.timed_out is not None:
+        return InterleavingResult(
+            None, num_explored=1, inconclusive_reason=_too_long(limits[0], execution.timed_out)
+        )
+    for index, (now, then) in enumerate(
+        itertools.zip_longest(execution.steps, recording.steps, fillvalue=None)
+    ):
+        if now is None:
+            raise recording.mismatch(index, "does not come to it") from execution.exception
+        if then is None or (now.worker, now.function) != (then.worker, then.function):
+            who = "" if then and now.worker == then.worker else f"task {now.worker} comes: "
+            raise recording.mismatch(index, f"{who}{now} ({now.file}:{now.line})")
+    return replayed(recording, execution, (setup, tasks, invariant), _head(execution, 1))
+
+
+def _too_long(timeout: float, reason: BaseException) -> str:
+    return f"timeout_per_run={timeout}: {reason}"
+
+
 # Executions that simplifying a counterexample may take.
 _MOST_SIMPLIFICATIONS = 100
-
-
-async def _tell(
-    result: InterleavingResult,
-    execution: _Execution,
-    run: Callable[[Sequence[int]], Awaitable[_Execution]],
-) -> None:
-    """Simplify, replay and explain a failure."""
-    execution = await _simplified(execution, run)
-    again = [await run(execution.schedule) for _ in range(_REPRODUCTIONS)]
-    result.property_holds = False
-    result.counterexample = execution.schedule
-    result.exception = execution.exception
-    result.reproduction_attempts = len(again)
-    result.reproduction_successes = sum(
-        each.kind == execution.kind for each in again if each.failure
-    )
-    what = "Deadlock" if execution.kind == "deadlock" else "Race condition"
-    result.explanation = paragraphs(
-        [
-            found_after(what, result.num_explored, result.num_explored),
-            execution.failure,
-            f"Where tasks went on, in order:\n\n{execution.story}",
-            reproduction(result.reproduction_attempts, result.reproduction_successes),
-        ]
-    )
 
 
 async def _simplified(
     execution: _Execution, run: Callable[[Sequence[int]], Awaitable[_Execution]]
 ) -> _Execution:
-    """The same failure with fewer switches between tasks, as far as that is found."""
+    """The same failure at a lower cost, as far as that is found."""
     left = _MOST_SIMPLIFICATIONS
     improved = True
     while improved:
@@ -405,26 +465,22 @@ async def _simplified(
                 break
             left -= 1
             attempt = await run(candidate)
-            same = bool(attempt.failure) and attempt.kind == execution.kind
-            if same and _switches(attempt.schedule) < _switches(execution.schedule):
+            if attempt.kind == execution.kind and attempt.cost < execution.cost:
                 execution, improved = attempt, True
                 break
     return execution
 
 
-def _switches(schedule: Sequence[int]) -> int:
-    return sum(a != b for a, b in itertools.pairwise(schedule))
-
-
 def _with_fewer_switches(schedule: Sequence[int]) -> Iterator[list[int]]:
-    """Schedules in which a run of one task is moved to an earlier run of that task."""
+    """Schedules in which two runs of one task are joined, where either was."""
     runs = [list(run) for _, run in itertools.groupby(schedule)]
     for later in range(2, len(runs)):
         for earlier in range(later - 1):
             if runs[earlier][0] == runs[later][0]:
-                rest = runs[:later] + runs[later + 1 :]
-                rest[earlier] = rest[earlier] + runs[later]
-                yield list(itertools.chain(*rest))
+                joined = [runs[earlier] + runs[later]]
+                between = runs[earlier + 1 : later]
+                for middle in ([*joined, *between], [*between, *joined]):
+                    yield list(itertools.chain(*runs[:earlier], *middle, *runs[later + 1 :]))
 
 
 def schedule_strategy(num_tasks: int, max_ops: int = 100) -> SearchStrategy[list[int]]:

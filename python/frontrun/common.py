@@ -195,13 +195,14 @@ class InterleavingResult:
     def replay(
         self,
         setup: Callable[[], Any] | None = None,
-        threads: Sequence[Callable[[Any], object]] | None = None,
+        threads: Sequence[Callable[[Any], object]] | Mapping[str, Any] | None = None,
         invariant: Callable[[Any], object] | None = None,
     ) -> InterleavingResult:
         """Run the counterexample once more, and tell what comes of it this time.
 
         Without arguments the functions are those that were explored. A loaded result has
-        to be given them, all three.
+        to be given them, all three, as the exploration was. Not to be awaited, even where
+        the exploration was.
 
         Returns:
             A result with ``num_explored=1``.
@@ -216,7 +217,7 @@ class InterleavingResult:
         if any(given) and not all(given):
             raise TypeError("replay takes all of setup, threads and invariant, or none of them")
         if setup is not None and threads is not None and invariant is not None:
-            from frontrun._exploration import replay
+            from frontrun._replay import replay
 
             return replay(recording, setup, threads, invariant)
         if self._rerun is None:
@@ -246,8 +247,7 @@ class InterleavingResult:
         from frontrun._replay import read
 
         recording = read(path)
-        schedule = [step.worker for step in recording.steps]
-        result = cls(False, schedule, explanation=recording.explanation or None)
+        result = cls(False, recording.schedule, explanation=recording.explanation or None)
         result._recording = recording
         return result
 
@@ -278,7 +278,12 @@ class InterleavingResult:
         from frontrun._report import Story
 
         if self._failure is None:
-            self._recorded()
+            unit = self._recorded().unit
+            if unit != "event":
+                raise ValueError(
+                    f"this counterexample is an order of {unit}s, which tells nothing of shared "
+                    "state: use what frontrun.explore gives"
+                )
             raise ValueError(
                 "this result was loaded, and does not know all about the execution: "
                 "use what its replay(setup, threads, invariant) gives"
@@ -290,12 +295,6 @@ class InterleavingResult:
         return Story.of(self._failure, self.explanation or "", facts)
 
     def _recorded(self) -> Recording:
-        if self._recording is None and self.counterexample is not None:
-            raise ValueError(
-                "this counterexample is a schedule and no recording: one of await points is run "
-                "again by frontrun.async_bytecode.run_with_schedule, and one of markers by "
-                "frontrun.trace_markers.frontrun with the steps that the explanation lists"
-            )
         if self._recording is None:
             raise ValueError("there is no counterexample: the exploration found no failure")
         return self._recording

@@ -14,18 +14,26 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from frontrun import _markers
+from frontrun import _exploration, _markers
+from frontrun._exploration import check_callables, check_int
+from frontrun._orders import Execution, replayed, tell
+from frontrun._replay import Step as RecordedStep
+from frontrun._replay import short_path
 from frontrun._turns import Stopped, ThreadCoordinator, Worker, named
 from frontrun.common import InterleavingResult, Schedule, Step
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
+
+    from frontrun._replay import Recording
 
 __all__ = [
     "MarkerRegistry",
@@ -189,7 +197,8 @@ class TraceExecutor:
     def _work(
         self, coordinator: ThreadCoordinator, worker: Worker, target: Callable[..., object]
     ) -> None:
-        def gate(marker: str, _code: CodeType) -> None:
+        def gate(marker: str, code: CodeType) -> None:
+            worker.place = code.co_filename, _line_in(code), code.co_qualname
             try:
                 coordinator.wait_for_turn(worker.name, marker)
             except TimeoutError:
@@ -228,6 +237,14 @@ class TraceExecutor:
                 worker.thread.join()
             _markers.uninstall()
         self._gated.clear()
+
+
+def _line_in(code: CodeType) -> int:
+    """Where the calling thread stands in this code."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_code is not code:
+        frame = frame.f_back
+    return frame.f_lineno if frame is not None else code.co_firstlineno
 
 
 def frontrun(
@@ -342,7 +359,10 @@ def all_marker_schedules(threads: MarkedThreads[Any]) -> list[Schedule]:
 
     There are (m + n)! / (m! n!) orders of two workers with m and n markers.
     """
-    return list(_schedules({name: markers_in(spec) for name, spec in threads.items()}))
+    place = {name: index for index, name in enumerate(threads)}
+    orders = list(_orders({name: markers_in(spec) for name, spec in threads.items()}))
+    orders.sort(key=lambda steps: [place[step.execution_name] for step in steps])
+    return list(map(Schedule, orders))
 
 
 def marker_schedule_strategy(threads: MarkedThreads[Any]) -> SearchStrategy[Schedule]:
@@ -378,17 +398,33 @@ def markers_in(
     return [str(marker) for marker in markers]
 
 
-def _schedules(rest: Mapping[str, Sequence[str]]) -> Iterator[Schedule]:
-    def orders(rest: Mapping[str, Sequence[str]]) -> Iterator[list[Step]]:
-        if not any(rest.values()):
-            yield []
-        for name, markers in rest.items():
-            if markers:
-                step = Step(name, markers[0])
-                for others in orders({**rest, name: markers[1:]}):
-                    yield [step, *others]
+def _orders(
+    markers: Mapping[str, Sequence[str]], impossible: Container[tuple[Step, ...]] = ()
+) -> Iterator[list[Step]]:
+    """Those first that leave the fewest workers which have steps left.
 
-    yield from map(Schedule, orders(rest))
+    Without those that begin like an impossible one, of which more may become known meanwhile.
+    """
+
+    def orders(
+        begun: tuple[Step, ...], rest: Mapping[str, Sequence[str]], preemptions: int
+    ) -> Iterator[list[Step]]:
+        current = begun[-1].execution_name if begun else None
+        goes_on = current is not None and bool(rest[current])
+        possible = goes_on + sum(len(each) - 1 for each in rest.values() if each)
+        if begun in impossible or preemptions > possible:
+            return
+        if not any(rest.values()):
+            yield list(begun)
+        for name, each in rest.items():
+            left = preemptions - (goes_on and name != current)
+            if each and left >= 0:
+                yield from orders((*begun, Step(name, each[0])), {**rest, name: each[1:]}, left)
+            if begun in impossible:
+                return
+
+    for preemptions in range(1 + sum(map(len, markers.values()))):
+        yield from orders((), markers, preemptions)
 
 
 def explore_marker_interleavings(
@@ -398,12 +434,16 @@ def explore_marker_interleavings(
     *,
     stop_on_first: bool = True,
     deadlock_timeout: float = 5.0,
+    reproduce_on_failure: int = 10,
 ) -> InterleavingResult:
     """Run every order in which workers can pass their markers.
 
     An order that locks make impossible, or in which a worker never reaches one of its
     markers, is no failure: it is left out, together with all that begin like it. A deadlock
     among the workers is a failure, and so is an error that one of them raises.
+
+    Orders with fewer preemptions (switches away from a worker that has markers left) come
+    first, so that a counterexample has as few as any.
 
     Args:
         setup: Builds fresh state for each execution.
@@ -413,64 +453,58 @@ def explore_marker_interleavings(
         stop_on_first: End at the first failure.
         deadlock_timeout: Seconds without a step after which an execution is given up. The
             result is inconclusive then, because that may be an order that is merely slow.
+        reproduce_on_failure: How often the counterexample is replayed.
 
     Returns:
         The result: `num_explored` counts executions, `unique_interleavings` those that
-        completed, and schedules are the workers' positions in `threads`, one for each step.
+        completed, and schedules are the workers' positions in `threads`, one for each step
+        that was taken.
 
     Raises:
         ValueError: for an unknown or malformed marker, and when no execution could complete.
     """
+    check_callables(setup=setup, invariant=invariant)
+    check_int("reproduce_on_failure", reproduce_on_failure, 0)
     names = list(threads)
     markers = {name: markers_in(spec) for name, spec in threads.items()}
     everything = Schedule([Step(name, each) for name in names for each in markers[name]])
-    check_markers(everything, {name: spec[0] for name, spec in threads.items()})
+    targets = {name: spec[0] for name, spec in threads.items()}
+    check_markers(everything, targets)
+    functions = (setup, targets, invariant)
+    replaying = _exploration.replaying
+    if replaying is not None and replaying.fits(len(names), "marker"):
+        again = replay_order(replaying.recording, setup, targets, invariant)
+        replaying.results.append(again)
+        return again
+
+    def run(steps: list[Step]) -> _Execution:
+        return _execute(Schedule(steps), *functions, deadlock_timeout)
+
     result = InterleavingResult(True, exhaustive=True)
-    impossible: list[Step] = []
+    impossible: set[tuple[Step, ...]] = set()
     last_reason: str | None = None
-    for schedule in _schedules(markers):
-        if impossible and schedule.steps[: len(impossible)] == impossible:
-            continue
+    for steps in _orders(markers, impossible):
         result.num_explored += 1
-        failure: str | None = None
-        error: BaseException | None = None
-        state = setup()
-        executor = TraceExecutor(schedule, deadlock_timeout=deadlock_timeout)
-        targets = {name: functools.partial(spec[0], state) for name, spec in threads.items()}
-        try:
-            executor.run(targets)
-        except BaseException as raised:
-            coordinator = executor.coordinator
-            worker = next((k for k, v in executor.thread_errors.items() if v is raised), None)
-            if worker is not None:
-                failure = f"worker {worker!r} raised {type(raised).__name__}: {raised}"
-                error = raised
-            elif raised is not coordinator.error or not isinstance(raised, TimeoutError):
-                raise
-            elif coordinator.deadlocked:
-                failure = f"Deadlock.{str(raised).partition('.')[2]}"
-            else:
-                impossible = schedule.steps[: coordinator.current_step + 1]
-                last_reason = str(raised)
-                if not coordinator.stuck_at_once and not coordinator.all_ended:
-                    result.exhaustive = False
-                    result.inconclusive_reason = (
-                        f"no step for deadlock_timeout={deadlock_timeout} s. {raised}"
-                    )
-                continue
-        else:
-            result.unique_interleavings += 1
-            if not invariant(state):
-                failure = "The invariant does not hold in the final state."
-        if failure is None:
+        execution = run(steps)
+        coordinator = execution.coordinator
+        if execution.incomplete:
+            impossible.add(tuple(steps[: coordinator.current_step + 1]))
+            last_reason = execution.incomplete
+            if not coordinator.stuck_at_once and not coordinator.all_ended:
+                result.exhaustive = False
+                result.inconclusive_reason = (
+                    f"no step for deadlock_timeout={deadlock_timeout} s. {execution.incomplete}"
+                )
             continue
-        order = [names.index(step.execution_name) for step in schedule.steps]
-        result.failures.append((result.num_explored, order))
+        result.unique_interleavings += coordinator.error is None
+        if not execution.kind:
+            continue
+        result.failures.append((result.num_explored, execution.schedule))
         if result.counterexample is None:
-            result.property_holds, result.counterexample = False, order
-            result.exception = error
-            steps = "".join(f"\n  {named(step)}" for step in schedule.steps)
-            result.explanation = f"{failure}\n\nMarkers were passed in this order:{steps}"
+            taken = steps[: len(execution.steps)]
+            again_all = [run(taken) for _ in range(reproduce_on_failure)]
+            options = {"deadlock_timeout": deadlock_timeout}
+            tell(result, execution, again_all, functions, options, unit="marker", names=names)
         if stop_on_first:
             result.exhaustive, result.failures = False, []
             break
@@ -479,3 +513,95 @@ def explore_marker_interleavings(
     if not result.unique_interleavings and result.property_holds:
         raise ValueError(f"no order of the markers could be completed. {last_reason}")
     return result
+
+
+@dataclass
+class _Execution(Execution):
+    """One execution of an order of markers."""
+
+    coordinator: ThreadCoordinator = field(kw_only=True)
+    incomplete: str = ""
+    """Why the schedule could not be completed; empty when it was, or a worker failed before."""
+
+
+def _execute(
+    schedule: Schedule,
+    setup: Callable[[], Any],
+    threads: Mapping[str, Callable[[Any], object]],
+    invariant: Callable[[Any], object],
+    deadlock_timeout: float,
+) -> _Execution:
+    state = setup()
+    executor = TraceExecutor(schedule, deadlock_timeout=deadlock_timeout)
+    execution = _Execution(coordinator=executor.coordinator)
+    try:
+        executor.run({name: functools.partial(each, state) for name, each in threads.items()})
+    except BaseException as raised:
+        worker = next((k for k, v in executor.thread_errors.items() if v is raised), None)
+        if worker is not None:
+            what = f"worker {worker!r} raised {type(raised).__name__}: {raised}"
+            execution.fail("exception", what, raised)
+        elif raised is not execution.coordinator.error or not isinstance(raised, TimeoutError):
+            raise
+        elif execution.coordinator.deadlocked:
+            execution.fail("deadlock", f"Deadlock.{str(raised).partition('.')[2]}")
+        else:
+            execution.incomplete = str(raised)
+    else:
+        execution.judge(invariant, state)
+    names = list(threads)
+    taken = list(zip(schedule.steps, execution.coordinator.places, strict=False))
+    execution.steps = [
+        RecordedStep(
+            names.index(step.execution_name),
+            short_path(filename),
+            function,
+            line,
+            "pass marker",
+            step.marker_name,
+        )
+        for step, (filename, line, function) in taken
+    ]
+    steps = "".join(f"\n  {named(step)}" for step, _ in taken)
+    execution.story = f"Markers were passed in this order:{steps}"
+    return execution
+
+
+def replay_order(
+    recording: Recording,
+    setup: Callable[[], Any],
+    threads: Mapping[str, Any] | Sequence[Callable[[Any], object]],
+    invariant: Callable[[Any], object],
+) -> InterleavingResult:
+    """One execution in the recorded order of markers.
+
+    `threads` are as `explore_marker_interleavings` takes them, or callables alone, by name or
+    in the recorded order.
+
+    Raises:
+        ReplayMismatchError: the program does not do what was recorded.
+    """
+    names = recording.names
+    if not isinstance(threads, Mapping):
+        recording.check_number(len(threads))
+        threads = dict(zip(names, threads, strict=True))
+    if set(threads) != set(names):
+        raise ValueError(
+            f"threads must be those that were recorded, {_listed(names)}, not {_listed(threads)}"
+        )
+    check_callables(setup=setup, invariant=invariant)
+    specs = {name: threads[name] for name in names}
+    targets = {name: spec if callable(spec) else spec[0] for name, spec in specs.items()}
+    check_targets(targets)
+    steps = [Step(names[step.worker], step.location) for step in recording.steps]
+    execution = _execute(
+        Schedule(steps), setup, targets, invariant, recording.options["deadlock_timeout"]
+    )
+    coordinator = execution.coordinator
+    if not coordinator.completed:
+        at = coordinator.current_step
+        found = coordinator.standing.get(steps[at].execution_name, "does not come to it")
+        if execution.kind == "exception":
+            found = f"does not come to it: {execution.failure}"
+        raise recording.mismatch(at, found) from execution.exception
+    return replayed(recording, execution, (setup, targets, invariant))
