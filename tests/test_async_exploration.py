@@ -8,6 +8,7 @@ import gc
 import itertools
 import os
 import random
+import re
 import subprocess
 import sys
 import textwrap
@@ -817,6 +818,74 @@ def test_a_deadlock_an_exception_and_a_timeout_replay() -> None:
     for outcome in (0, 1):
         result = explore(state, [impatient, late], lambda s, bad=outcome: s.value != bad)
         assert result.replay().property_holds is False
+
+
+async def by_timeout(state: State) -> None:
+    async with asyncio.timeout(1.5):
+        await state.queue.get()
+
+
+async def by_wait_for(state: State) -> None:
+    await asyncio.wait_for(state.queue.get(), 1.5)
+
+
+async def by_wait(state: State) -> None:
+    waiting = asyncio.ensure_future(state.queue.get())
+    _, pending = await asyncio.wait([waiting], timeout=1.5)
+    if pending:
+        raise TimeoutError
+
+
+@pytest.mark.parametrize("patient", [by_timeout, by_wait_for, by_wait])
+def test_a_timeout_that_decides_is_told_in_the_words_of_the_program(
+    patient: Callable[[State], Awaitable[None]],
+) -> None:
+    async def consumer(state: State) -> None:
+        await patient(state)
+
+    async def producer(state: State) -> None:
+        await asyncio.sleep(1.5)
+        state.queue.put_nowait(1)
+
+    result = explore(lambda: State(queue=asyncio.Queue()), [consumer, producer], lambda s: True)
+    assert isinstance(result.exception, TimeoutError)
+    text = " ".join(result.explanation.split())
+    assert re.search(
+        r"The timeout of 1\.5 s that worker 0 set at \S*test_async_exploration\.py:\d+ expired",
+        text,
+    )
+    assert re.search(r"the timeout of worker 0 in by_\w+ .{40,120} \[expires after 1\.5 s\]", text)
+    for internal in ("_timeout_handler", "_on_timeout", "_release_waiter", "deque", "Future"):
+        assert internal not in text
+
+
+def test_a_timeout_is_told_beside_the_state_that_it_lets_collide() -> None:
+    async def hasty(state: State) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                await asyncio.sleep(2)
+        state.value = 0
+
+    async def other(state: State) -> None:
+        await asyncio.sleep(1)
+        state.value = 1
+
+    result = explore(counter, [hasty, other], lambda state: state.value == 0)
+    text = " ".join(result.explanation.split())
+    assert "Write-write conflict: worker 0 and worker 1 both wrote State.value" in text
+    assert "The timeout of 1 s that worker 0 set at" in text
+    assert text.index("[expires after 1 s]") < text.index("state.value = 0")
+
+
+def test_a_timeout_that_ends_too_late_is_not_told() -> None:
+    async def in_time(state: State) -> None:
+        async with asyncio.timeout(1):
+            await asyncio.sleep(0.5)
+        await add(state)
+
+    result = explore(counter, in_time, lambda state: state.value == 2, count=2)
+    assert result.property_holds is False
+    assert "timeout of" not in result.explanation
 
 
 def test_tasks_of_tasks_replay_whoever_makes_his_first() -> None:

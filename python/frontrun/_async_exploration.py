@@ -7,16 +7,26 @@ import contextvars
 import inspect
 from asyncio import events, tasks
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import contextmanager
-from types import FrameType
+from itertools import groupby
+from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
 from frontrun import _exploration
-from frontrun._event_loop import EventLoop
-from frontrun._explain import NativeEvent, is_user_file
+from frontrun._event_loop import EventLoop, Timeout
+from frontrun._explain import NativeEvent, is_user_file, place_of
 from frontrun._exploration import Options, check_callables, follow, run
 from frontrun._host import Program
+from frontrun._trace_format import IO
 from frontrun.common import InterleavingResult
 
 if TYPE_CHECKING:
@@ -118,6 +128,7 @@ class _Explorer:
         self.context = contextvars.copy_context()
         self.loop: EventLoop | None = None
         self.labels: dict[int, str] = {}
+        self.expired: dict[int, Timeout] = {}
         self.waiting: list[dict[str, Any]] = []
 
     @property
@@ -144,7 +155,7 @@ class _Explorer:
         loop = self.loop
         assert loop is not None
         coroutines = [_body(worker, state) for worker in self.workers]
-        self.labels = loop.labels
+        self.labels, self.expired = loop.labels, loop.expired
         try:
             loop.schedule(coroutines, self.context)
         except BaseException:
@@ -183,8 +194,12 @@ class _Explorer:
             # Of what libraries do, what concerns the objects that are waited for.
             types = {wait["type_name"] for wait in self.waiting}
             told = [(e, callers) for e, callers in told if any(a[2] in types for a in e[4])]
+        told = list(_with_timeouts(told, self.expired))
+        failure["timeouts"] = list(self.expired.values())
         if _tells_something(own):
             told = [(event, callers) for event, callers in told if not _in_library(event)]
+        elif self.expired and failure["kind"] != "deadlock":
+            told = list(_as_calls(told))
         failure["events"] = [event for event, _ in told]
         failure["callers"] = [callers for _, callers in told]
         failure["within"] = []  # what libraries do is told above
@@ -193,6 +208,45 @@ class _Explorer:
         if self.loop is not None:
             self.loop.dispose()
             self.loop = None
+
+
+Told = Iterable[tuple[NativeEvent, Sequence[CodeType]]]
+
+
+def _with_timeouts(told: Told, expired: Mapping[int, Timeout]) -> Told:
+    """The same, where what a timer does for a library is told as the end of a timeout."""
+    for worker, group in groupby(told, key=lambda each: each[0][0]):
+        timeout = expired.get(worker)
+        if timeout is None:
+            yield from group
+        else:
+            end = "expires", -1 - worker, IO, f"after {timeout.seconds:g} s", None
+            yield (worker, timeout.code, timeout.offset, "", [end]), ()
+
+
+def _as_calls(told: Told) -> Told:
+    """Instead of what libraries do, the user's lines that called them."""
+
+    def line(each: tuple[NativeEvent, object]) -> tuple[int, tuple[str, int], bool]:
+        worker, code, offset, *_ = each[0]
+        return worker, place_of(code, offset), _in_library(each[0])
+
+    above = None
+    for (*here, inside), group in groupby(told, key=line):
+        steps = list(group)
+        (worker, code, offset, *_), callers = steps[0]
+        if not inside:
+            yield from steps
+        elif here != above and code is not None and is_user_file(code.co_filename):
+            above = here
+            called = [event[3] for event, _ in steps if "._" not in f".{event[3]}"]
+            calls = [("call", hash(name), IO, _called(name), None) for name in called[:1]]
+            yield (worker, code, offset, "", calls), callers
+
+
+def _called(name: str) -> str:
+    owner, _, function = name.rpartition(".")
+    return f"{function if owner.islower() else name}()"
 
 
 async def _body(worker: Callable[[Any], object], state: object) -> object:

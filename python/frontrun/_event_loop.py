@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import sys
 from asyncio import futures, tasks
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context
-from typing import Any
+from types import CodeType, FrameType
+from typing import Any, NamedTuple
 
 from frontrun import _native
+from frontrun._explain import is_user_file
 
 Callback = Callable[..., object]
 
@@ -31,11 +34,26 @@ class _Handle(asyncio.Handle):
         super().cancel()
 
 
+class Timeout(NamedTuple):
+    """A timeout that a task has set."""
+
+    worker: int
+    seconds: float
+    code: CodeType | None
+    """Where, if that is known."""
+    offset: int
+
+
+# What ends `asyncio.timeout` and `wait_for`, `wait`, and `anyio.move_on_after`.
+_ON_TIMEOUT = ("Timeout._on_timeout", "_release_waiter", "CancelScope._timeout")
+
+
 class _TimerHandle(asyncio.TimerHandle):
-    __slots__ = ("owner",)
+    __slots__ = ("owner", "timeout")
 
     _scheduled: bool
     owner: tuple[int, int] | None
+    timeout: Timeout | None
 
     def cancel(self) -> None:
         _native.loop_cancel(self)
@@ -88,6 +106,8 @@ class EventLoop(asyncio.BaseEventLoop):
         self.tasks: list[asyncio.Task[Any]] = []
         self.labels: dict[int, str] = {}
         self.numbers: dict[asyncio.Task[Any], int] = {}
+        self.expired: dict[int, Timeout] = {}
+        """By the worker that its timer is."""
         self.errors: list[tuple[int, BaseException]] = []
 
     # Time
@@ -114,10 +134,22 @@ class EventLoop(asyncio.BaseEventLoop):
             raise TypeError("when cannot be None")
         self._check_closed()  # type: ignore[attr-defined]
         timer = _TimerHandle(when, callback, args, self, context)
-        timer.owner = _native.loop_timer() if self._scheduling and callback is not _WAKE else None
+        timer.owner, timer.timeout = None, None
+        if self._scheduling and callback is not _WAKE:
+            timer.owner = _native.loop_timer()
+            if getattr(callback, "__qualname__", None) in _ON_TIMEOUT:
+                timer.timeout = self._timeout(when)
         heapq.heappush(self._scheduled, timer)
         timer._scheduled = True
         return timer
+
+    def _timeout(self, when: float) -> Timeout:
+        """What the running task has set, which ends then."""
+        frame: FrameType | None = sys._getframe(2)
+        while frame is not None and not is_user_file(frame.f_code.co_filename):
+            frame = frame.f_back if frame.f_code is not _run.__code__ else None
+        place = (frame.f_code, frame.f_lasti) if frame is not None else (None, 0)
+        return Timeout(_native.loop_worker() or 0, round(when - self._clock(), 4), *place)
 
     def _due(self) -> list[_TimerHandle]:
         """Let time jump to the earliest timer; those that are due."""
@@ -181,7 +213,21 @@ class EventLoop(asyncio.BaseEventLoop):
         elif handle is True:
             self._pass_time()
         else:
+            self._note_timeout(handle)
             _run(handle)
+
+    def _note_timeout(self, handle: asyncio.Handle) -> None:
+        if handle.cancelled() or not isinstance(handle, _TimerHandle) or handle.timeout is None:
+            return
+        awaited: Sequence[Any] = handle._args
+        # What has ended already does not time out any more.
+        if not any(isinstance(each, asyncio.Future) and each.done() for each in awaited):
+            self.expired[_native.loop_worker() or 0] = handle.timeout
+
+    def _label_of(self, timer: _TimerHandle) -> str:
+        if timer.timeout is None:
+            return _label(None, timer)
+        return f"the timeout of {self.labels.get(timer.timeout.worker, 'a callback')}"
 
     def _pass_time(self) -> None:
         for timer in self._due():
@@ -191,7 +237,7 @@ class EventLoop(asyncio.BaseEventLoop):
                 timer._run()
             else:
                 worker = _native.loop_ready(timer, timer.owner, self)
-                self.labels.setdefault(worker, _label(None, timer))
+                self.labels.setdefault(worker, self._label_of(timer))
 
     # Tasks
 

@@ -94,6 +94,8 @@ class Failure(TypedDict):
     """What the invariant returned, as text."""
     blocked: Sequence[WaitingWorker]
     worker_names: Sequence[str]
+    timeouts: NotRequired[Sequence[tuple[int, float, CodeType | None, int]]]
+    """Those that have expired: who set it, for how many seconds, and where."""
     blocks: Sequence[tuple[NativeEvent, tuple[str, Sequence[tuple[str, str, int]]]]] | None
     """Of tasks, what each does between two suspensions, with its label as in `labels`."""
     callers: Sequence[Sequence[CodeType]]
@@ -145,6 +147,7 @@ def explain(
         [
             found_after(what, failure["execution"], num_explored),
             *story,
+            _tell_timeouts(failure, name),
             _tell_order(failure, trace, name, labels, max_lines) if in_order else "",
             _verdict(failure, invariant_desc),
             *map(wrap, notes),
@@ -332,6 +335,7 @@ def _shown_events(failure: Failure) -> list[TraceEvent]:
     else:
         # Locks that have nothing to do with any data only distract from what has.
         shown = shown - {e.location for e in events if e.access_type in _OF_LOCKS} or shown
+    shown |= {e.location for e in events if e.access_type in ("call", "expires")}
     shown |= {lock for e, locks in _with_locks(events) if e.location in shown for lock in locks}
     return [e for e in events if e.location in shown]
 
@@ -434,7 +438,9 @@ def _tell_race(
     if conflict.pattern == "unknown":
         conflict = classify(trace, name, labels)
     summary, serial = conflict.summary, _tell_serial(failure, name)
-    if conflict.pattern == "unknown":
+    if conflict.pattern == "unknown" and failure.get("timeouts"):
+        summary = ""
+    elif conflict.pattern == "unknown":
         summary = (
             "The workers share no data that changes, only locks, queues or threads: the order "
             "in which they use these decides."
@@ -443,6 +449,15 @@ def _tell_race(
         summary = ""  # whether another order does better, nobody knows yet
     locks = _tell_locks(conflict, trace, name, labels)
     return [wrap(summary), wrap(locks), wrap(serial)]
+
+
+def _tell_timeouts(failure: Failure, name: Namer) -> str:
+    """Which timeouts expired."""
+    told = []
+    for worker, seconds, code, offset in failure.get("timeouts", ()):
+        where = f" at {show_place(*place_of(code, offset))}" if code is not None else ""
+        told.append(f"The timeout of {seconds:g} s that {name(worker)} set{where} expired.")
+    return wrap(" ".join(dict.fromkeys(told)))
 
 
 def _tell_locks(
