@@ -287,6 +287,21 @@ def test_run_with_schedule_raises_what_a_task_raises():
         asyncio.run(run_with_schedule([], dict, [fails]))
 
 
+def test_a_task_begins_when_the_one_before_it_stops():
+    async def task(log, name):
+        log.append(f"{name} begins")
+        await await_point()
+        log.append(f"{name} ends")
+
+    tasks = [lambda log, name=name: task(log, name) for name in "ab"]
+
+    def order(*schedule):
+        return asyncio.run(run_with_schedule(schedule, list, tasks))
+
+    assert order(0, 1) == ["a begins", "a ends", "b begins", "b ends"]
+    assert order(1, 0) == ["a begins", "b begins", "b ends", "a ends"]
+
+
 # Exploring at random
 
 

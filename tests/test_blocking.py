@@ -125,6 +125,23 @@ def test_a_daemon_thread_need_not_end():
     assert threading.enumerate() == known
 
 
+def test_waits_of_one_length_end_in_the_order_of_the_workers():
+    def waits(state):
+        # Readings of the clock shorten what is left to wait.
+        time.monotonic()
+        threading.Event().wait(1)
+        state.seen.append("wait")
+
+    def sleeps(state):
+        time.sleep(1)
+        state.seen.append("sleep")
+
+    for workers in ([waits, sleeps], [sleeps, waits]):
+        first = "wait" if workers[0] is waits else "sleep"
+        result = explore(*workers, invariant=lambda s, first=first: s.seen[0] == first)
+        assert result.property_holds and result.exhaustive
+
+
 def test_sleeping_takes_no_time_and_orders_by_the_virtual_clock():
     def sleeper(seconds):
         def worker(state):

@@ -228,6 +228,71 @@ def test_threads_that_workers_start_replay_whoever_starts_his_first():
     assert result.replay().property_holds is False
 
 
+@pytest.mark.parametrize("clock", ["virtual", "explored"])
+def test_whether_a_thread_was_seen_to_have_ended_replays(clock, tmp_path):
+    def child(seen):
+        seen.append("child")
+
+    def parent(seen):
+        thread = threading.Thread(target=child, args=(seen,))
+        thread.start()
+        thread.join(0)
+        seen.append(thread.is_alive())
+        thread.join(1)
+        seen.append(thread.is_alive())
+        thread.join()
+        thread.join()
+
+    explore = functools.partial(frontrun.explore, list, [parent], clock=clock)
+    outcomes = set()
+    explore(lambda seen: outcomes.add(tuple(seen)) or True)
+    assert len(outcomes) >= 3
+    for outcome in outcomes:
+        result = explore(lambda seen, bad=outcome: tuple(seen) != bad)
+        assert result.replay().property_holds is False
+        result.save(tmp_path / "x.json")
+        steps = json.loads((tmp_path / "x.json").read_text())["steps"]
+        assert [step["kind"] for step in steps].count("join") <= 1  # as it differs by version
+
+
+def test_whether_a_lock_was_seen_to_be_held_replays():
+    def holder(state):
+        with state["lock"]:
+            pass
+
+    def onlooker(state):
+        state["seen"] = state["lock"].locked()
+
+    explore = functools.partial(
+        frontrun.explore, lambda: {"lock": threading.Lock()}, [holder, onlooker]
+    )
+    for seen in (True, False):
+        result = explore(lambda state, bad=seen: state["seen"] != bad)
+        assert result.replay().property_holds is False
+
+
+def test_a_minimised_counterexample_lets_waits_end_in_their_order():
+    class State:
+        def __init__(self):
+            self.event, self.seen = threading.Event(), []
+
+    def wait(name, seconds):
+        def run(state):
+            state.event.wait(seconds)
+            state.seen.append(name)
+
+        return run
+
+    workers = [wait("long", 2), wait("short", 1), lambda state: state.seen.append("at once")]
+    for strategy in ("walk", "pct", "pos", "surw"):
+        result = frontrun.explore(
+            State, workers, lambda s: s.seen[0] != "at once", strategy=strategy, seed=1
+        )
+        again = []
+        result.replay(State, workers, lambda s: again.append(s.seen) or s.seen[0] != "at once")
+        assert again[0] == ["at once", "short", "long"]
+
+
 def test_timeouts_that_fire_in_between_replay():
     def work(state):
         with state["lock"]:

@@ -392,7 +392,7 @@ def _explore_checked(
     options: Options,
     argument: str,
 ) -> tuple[InterleavingResult, dict[str, Any]]:
-    _check_functions(setup=setup, invariant=invariant)
+    check_functions(setup=setup, invariant=invariant)
     if replaying is not None and replaying.fits(len(workers)):
         result = replay_events(replaying.recording, setup, workers, invariant, argument=argument)
         replaying.results.append(result)
@@ -456,7 +456,7 @@ def replay_events(
         from frontrun._async_exploration import replay_tasks
 
         return replay_tasks(recording, setup, workers, invariant)
-    _check_functions(setup=setup, invariant=invariant)
+    check_functions(setup=setup, invariant=invariant)
     return follow(recording, _host.Program(setup, workers, invariant))
 
 
@@ -582,7 +582,8 @@ def check_callables(**functions: object) -> None:
             raise TypeError(f"{name} must be callable, not {function!r}")
 
 
-def _check_functions(**functions: object) -> None:
+def check_functions(**functions: object) -> None:
+    """Check that what the caller names so are ordinary functions."""
     check_callables(**functions)
     for name, function in functions.items():
         if not _is_plain(function) and inspect.iscoroutinefunction(function):

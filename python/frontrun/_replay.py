@@ -302,9 +302,14 @@ def _steps(failure: Failure) -> list[Step]:
         touched[False, blocked["loc"]].add(blocked["worker"])
     shared = {name for where, name in changed.items() if len(touched[where]) > 1}
     steps = []
+    ends = _Ends()
     for event, (function, accesses) in told:
         worker, code, offset, *_ = event
-        matter = [[kind, name] for kind, name, _ in accesses if name in shared]
+        matter = [
+            [kind, name]
+            for kind, name, _ in accesses
+            if not ends.are_known(kind, name) and name in shared
+        ]
         if not matter and of_tasks:
             # It may order what asyncio does.
             matter, function = [["block", ""]], ""
@@ -313,6 +318,30 @@ def _steps(failure: Failure) -> list[Step]:
             (kind, location), *also = matter
             steps.append(Step(worker, short_path(filename), function, line, kind, location, also))
     return steps
+
+
+class _Ends:
+    """The ends of threads in an execution. How often one is asked for differs by version."""
+
+    def __init__(self) -> None:
+        self.come: set[str] = set()
+        self.seen: set[str] = set()
+
+    def are_known(self, kind: str, name: str) -> bool:
+        """Does the next access ask once more for an end that has come?"""
+        whose = name.removeprefix("end of ")
+        if kind == "join":
+            again = whose in self.seen
+            self.seen.add(whose)
+            return again
+        if whose == name:
+            return False
+        if kind == "write":
+            self.come.add(whose)
+            return False
+        if whose in self.come:
+            self.seen.add(whose)
+        return whose in self.come
 
 
 def short_path(filename: str) -> str:

@@ -1,7 +1,7 @@
 """Schedules of await points: tasks of one event loop that stop where they say so.
 
-A schedule is a list of task indices. Tasks start in the order of their indices and run to their
-first `await_point`; one entry lets a task go on from one `await_point` to the next.
+A schedule is a list of task indices. Tasks begin in the order of their indices, each when the
+one before it stops; one entry lets a task go on from one `await_point` to the next.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from frontrun import _native
 from frontrun._exploration import (
     RandomOptions,
     ScheduleOptions,
+    check_functions,
     check_int,
     check_schedule,
     explore_natively,
@@ -149,6 +150,7 @@ def run_with_schedule(
         reproduce_on_failure=0,
         tells_events=debug,
     )
+    check_functions(setup=setup)
     states: list[State] = []
 
     def remembered() -> State:

@@ -269,7 +269,7 @@ fn script(options: &Options<'_>) -> Script {
         let function = text(parts.next());
         let accesses = parts.next().into_iter().flat_map(list_items).map(|pair| {
             let mut pair = list_items(pair);
-            Deed { kind: text(pair.next()), name: text(pair.next()), loc: 0 }
+            Deed { kind: text(pair.next()), name: text(pair.next()), loc: 0, end_of: None }
         });
         (worker, Label { function, accesses: accesses.collect() })
     };

@@ -272,7 +272,7 @@ pub struct Execution {
     pub within_block: Vec<bool>,
     /// Decides who runs, where there is one.
     pub script: Option<Script>,
-    /// Is a plan not followed in which a wait times out before its time?
+    /// Is a plan not followed in which a wait times out before its time or its turn?
     pub keeps_time: bool,
     current: Option<Worker>,
     segments: std::vec::IntoIter<Segment>,
@@ -297,6 +297,10 @@ struct Errand {
     within_event: bool,
     begun: bool,
 }
+
+/// Deadlines that are no further apart (in seconds) are one: they are computed from
+/// readings, and what these are rounded to differs by process. No multiple of a tick.
+const RESOLUTION: f64 = 1.005e-4;
 
 /// So many instructions a worker may run on when the plan is used up and each
 /// instruction is an event; then it is the next one's turn, lest one that polls
@@ -873,7 +877,7 @@ impl Execution {
                     (self.current, self.budget) = (Some(segment.worker), segment.events);
                     return Some(Next::Outside);
                 }
-                let in_time = !self.keeps_time || !self.is_anybody_enabled();
+                let in_time = !self.keeps_time || self.is_next_to_time_out(segment.worker);
                 if known && in_time && self.time_out(segment.worker) {
                     return Some(self.run(segment.worker, segment.events));
                 }
@@ -1018,13 +1022,22 @@ impl Execution {
         (0..self.workers.len() as Worker).any(|worker| self.is_enabled(worker))
     }
 
-    /// Whose wait of these ends first.
+    /// Whose wait of these ends first; of waits that end together, the first worker's.
     fn earliest(&self, workers: impl Iterator<Item = Worker>) -> Option<Worker> {
-        let waits = workers.filter_map(|worker| {
-            let slot = &self.workers[worker as usize];
-            slot.deadline.filter(|_| !slot.is_over()).map(|deadline| (deadline, worker))
-        });
-        waits.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, worker)| worker)
+        let waits: SmallVec<[(f64, Worker); 8]> = workers
+            .filter_map(|worker| {
+                let slot = &self.workers[worker as usize];
+                slot.deadline.filter(|_| !slot.is_over()).map(|deadline| (deadline, worker))
+            })
+            .collect();
+        let first = waits.iter().map(|wait| wait.0).min_by(f64::total_cmp)?;
+        waits.iter().find(|wait| wait.0 <= first + RESOLUTION).map(|wait| wait.1)
+    }
+
+    /// Does time jump to the end of this worker's wait?
+    fn is_next_to_time_out(&self, worker: Worker) -> bool {
+        let earliest = || self.earliest(0..self.workers.len() as Worker);
+        !self.is_anybody_enabled() && earliest() == Some(worker)
     }
 
     /// Lets the earliest wait time out, and says whose it is.

@@ -2,14 +2,14 @@
 //! execution, another version of the program or another CPython. Lines and
 //! addresses do not last, and are no part of it.
 
-use super::execution::{Execution, Site};
-use super::resources;
+use super::execution::{Execution, Site, Slot, Status};
+use super::{resources, threads};
 use crate::interp::attributes::namespace_name;
 use crate::interp::code::{self, Code};
 use crate::interp::containers::{Shape, shape};
 use crate::interp::object::{Obj, Owned};
 use crate::observe::location::Field;
-use crate::trace::{Access, Kind, Loc};
+use crate::trace::{Access, Kind, Loc, Worker};
 
 /// An event in words.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,6 +29,17 @@ pub struct Deed {
     pub name: String,
     /// The location in its execution.
     pub loc: Loc,
+    /// The thread whose end it asks for or waits for.
+    pub end_of: Option<Worker>,
+}
+
+impl Deed {
+    /// Does it ask for or wait for the end of a thread that has ended?
+    pub fn is_past(&self, workers: &[Slot]) -> bool {
+        self.end_of.is_some_and(|worker| {
+            workers.get(worker as usize).is_some_and(|slot| slot.status == Status::Done)
+        })
+    }
 }
 
 impl Label {
@@ -43,20 +54,25 @@ impl Label {
             let name = match access.kind {
                 Kind::Start | Kind::Join => format!("worker {}", access.loc),
                 kind => {
-                    let (owner, field) = parts(execution, access, site);
-                    let keeps_account =
-                        matches!(owner.as_str(), "lock" | "RLock" | "_ThreadHandle");
-                    if keeps_account && matches!(kind, Kind::Read | Kind::Write) {
-                        // How `threading` notes the end of a thread differs by version.
-                        return None;
+                    let place = execution.locations.place(access.loc);
+                    if let Some(worker) = place.and_then(|p| threads::by_handle(p.object.borrow()))
+                    {
+                        return Deed {
+                            kind: kind_name(kind, site.what).into(),
+                            name: format!("end of worker {worker}"),
+                            loc: access.loc,
+                            end_of: (kind == Kind::Read).then_some(worker),
+                        };
                     }
+                    let (owner, field) = parts(execution, access, site);
                     if owner == "IO" {
                         let name = resources::lasting_name(&field).to_owned();
-                        return Some(Deed {
+                        return Deed {
                             kind: kind_name(kind, site.what).into(),
                             name,
                             loc: access.loc,
-                        });
+                            end_of: None,
+                        };
                     }
                     let dot = if field.is_empty() || field.starts_with('[') { "" } else { "." };
                     without_addresses(&format!("{owner}{dot}{field}"))
@@ -69,9 +85,10 @@ impl Label {
                 Kind::Hit | Kind::Miss | Kind::None | Kind::Advance => "update",
                 kind => kind_name(kind.strongest(), site.what),
             };
-            Some(Deed { kind: kind.to_owned(), name, loc: access.loc })
+            let end_of = (access.kind == Kind::Join).then_some(access.loc as Worker);
+            Deed { kind: kind.to_owned(), name, loc: access.loc, end_of }
         };
-        Label { function: function(site), accesses: accesses.iter().filter_map(deed).collect() }
+        Label { function: function(site), accesses: accesses.iter().map(deed).collect() }
     }
 
     /// Adds what another event does that this one does not.
@@ -87,9 +104,9 @@ impl Label {
         }
     }
 
-    /// The event as far as these locations are concerned, if it is.
-    pub fn about(&self, concerned: impl Fn(&str) -> bool) -> Option<String> {
-        let accesses = self.accesses.iter().filter(|deed| concerned(&deed.name));
+    /// The event as far as these deeds are concerned, if it is.
+    pub fn about(&self, concerned: impl Fn(&Deed) -> bool) -> Option<String> {
+        let accesses = self.accesses.iter().filter(|deed| concerned(deed));
         let parts: Vec<String> =
             accesses.map(|deed| format!("{} {}", deed.kind, deed.name)).collect();
         let place =

@@ -4,7 +4,7 @@
 use rustc_hash::FxHashSet;
 
 use super::execution::{Slot, Status};
-use super::label::Label;
+use super::label::{Deed, Label};
 use crate::trace::Worker;
 
 /// See the [module](self).
@@ -43,14 +43,20 @@ impl Script {
     /// Of the steps of an execution, which are those on the locations with the
     /// given names.
     pub fn new(steps: Vec<(Worker, Label)>, names: FxHashSet<String>) -> Self {
-        let told =
-            |(worker, label): (Worker, Label)| (worker, label.about(|name| names.contains(name)));
+        let told = |(worker, label): (Worker, Label)| {
+            (worker, label.about(|deed| names.contains(&deed.name)))
+        };
         Script { steps: steps.into_iter().map(told).collect(), names, ..Script::default() }
     }
 
-    /// Which steps are left to the program, because they do not matter?
-    fn matters(&self, slot: &Slot) -> Option<String> {
-        slot.label.as_ref()?.about(|name| self.names.contains(name))
+    /// What a worker is about to do, unless it is left to the program, because it does
+    /// not matter. That a thread has ended is asked once or often, by version.
+    fn matters(&self, workers: &[Slot], slot: &Slot) -> Option<String> {
+        self.about(slot, |deed| !deed.is_past(workers))
+    }
+
+    fn about(&self, slot: &Slot, also: impl Fn(&Deed) -> bool) -> Option<String> {
+        slot.label.as_ref()?.about(|deed| self.names.contains(&deed.name) && also(deed))
     }
 
     /// Who runs next, of workers that stand before an event or cannot run.
@@ -64,25 +70,28 @@ impl Script {
         let Some((worker, expected)) = self.steps.get(self.at) else {
             let stays = current.filter(|&worker| is_enabled(worker));
             let Some(next) = stays.or_else(|| able.next()) else { return Lead::Nobody };
-            return match self.matters(&workers[next as usize]) {
+            return match self.matters(workers, &workers[next as usize]) {
                 None => Lead::Run(next),
                 Some(more) => self.lose(format!("worker {next}: {more}")),
             };
         };
         let worker = *worker;
         let slot = workers.get(worker as usize);
-        if slot.is_some() && is_enabled(worker) {
-            return match slot.and_then(|slot| self.matters(slot)) {
+        if let Some(slot) = slot.filter(|_| is_enabled(worker)) {
+            let first_join = self.about(slot, |deed| deed.kind == "join" || !deed.is_past(workers));
+            if first_join == *expected {
+                self.at += 1;
+                return Lead::Run(worker);
+            }
+            return match self.matters(workers, slot) {
                 None => Lead::Run(worker),
-                Some(found) if Some(&found) == expected.as_ref() => {
-                    self.at += 1;
-                    Lead::Run(worker)
-                }
                 Some(found) => self.lose(found),
             };
         }
         // It may wait for steps of others that do not matter.
-        if let Some(other) = able.clone().find(|&w| self.matters(&workers[w as usize]).is_none()) {
+        if let Some(other) =
+            able.clone().find(|&w| self.matters(workers, &workers[w as usize]).is_none())
+        {
             return Lead::Run(other);
         }
         match slot {
@@ -117,7 +126,7 @@ impl Script {
 
     /// The block of this worker is over.
     pub fn end_block(&mut self, worker: Worker) {
-        let did = std::mem::take(&mut self.block).about(|name| self.names.contains(name));
+        let did = std::mem::take(&mut self.block).about(|deed| self.names.contains(&deed.name));
         let Some(did) = did else {
             if self.steps.get(self.at) == Some(&(worker, None)) {
                 self.at += 1;
