@@ -1035,6 +1035,28 @@ def test_an_error_of_a_worker_is_a_failure():
         result.assert_holds()
 
 
+@pytest.mark.parametrize(
+    ("threads", "error", "text"),
+    [
+        ([(print, [])], TypeError, r"threads must be a dict of \(callable, markers\), not \["),
+        ({}, ValueError, "threads must name at least one worker"),
+        ({"a": print}, TypeError, r"threads\['a'\] must be \(callable, markers\), not <built-in"),
+        ({"a": (1, [])}, TypeError, r"threads\['a'\] must be \(callable, markers\), not \(1, "),
+    ],
+)
+def test_exploring_refuses_bad_threads(threads, error, text):
+    with pytest.raises(error, match=text):
+        explore_marker_interleavings(Counter, threads, lambda counter: True)
+
+
+def test_a_coroutine_that_nobody_awaits_is_an_error():
+    async def work():
+        pass
+
+    with pytest.raises(TypeError, match="'a' returned a coroutine, which nobody awaits"):
+        frontrun(Schedule([]), {"a": work})
+
+
 def test_exploring_unreachable_markers_is_an_error():
     with pytest.raises(ValueError, match="no order of the markers could be completed"):
         explore_marker_interleavings(

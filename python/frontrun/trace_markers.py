@@ -23,7 +23,7 @@ from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from frontrun import _exploration, _markers
-from frontrun._exploration import check_callables, check_int
+from frontrun._exploration import check_functions, check_int
 from frontrun._orders import Execution, replayed, tell
 from frontrun._replay import Step as RecordedStep
 from frontrun._replay import short_path
@@ -223,7 +223,13 @@ class TraceExecutor:
             coordinator.ended(worker)
 
     def _call(self, worker: Worker, target: Callable[..., object]) -> None:
-        target()
+        result = target()
+        if inspect.iscoroutine(result):
+            result.close()
+            raise TypeError(
+                f"{worker.name!r} returned a coroutine, which nobody awaits: "
+                "frontrun.async_trace_markers is for coroutines"
+            )
 
     def _interrupt(self) -> None:
         """Wake workers that are not at a gate, when the schedule was given up."""
@@ -461,10 +467,13 @@ def explore_marker_interleavings(
         that was taken.
 
     Raises:
-        ValueError: for an unknown or malformed marker, and when no execution could complete.
+        TypeError: for a bad argument, before anything runs.
+        ValueError: for that, too, for an unknown or malformed marker, and when no execution
+            could complete.
     """
-    check_callables(setup=setup, invariant=invariant)
+    check_functions(setup=setup, invariant=invariant)
     check_int("reproduce_on_failure", reproduce_on_failure, 0)
+    _check_specs(threads)
     names = list(threads)
     markers = {name: markers_in(spec) for name, spec in threads.items()}
     everything = Schedule([Step(name, each) for name in names for each in markers[name]])
@@ -513,6 +522,16 @@ def explore_marker_interleavings(
     if not result.unique_interleavings and result.property_holds:
         raise ValueError(f"no order of the markers could be completed. {last_reason}")
     return result
+
+
+def _check_specs(threads: object) -> None:
+    if not isinstance(threads, Mapping):
+        raise TypeError(f"threads must be a dict of (callable, markers), not {threads!r}")
+    if not threads:
+        raise ValueError("threads must name at least one worker")
+    for name, spec in threads.items():
+        if not isinstance(spec, Sequence) or len(spec) != 2 or not callable(spec[0]):
+            raise TypeError(f"threads[{name!r}] must be (callable, markers), not {spec!r}")
 
 
 @dataclass
@@ -589,7 +608,7 @@ def replay_order(
         raise ValueError(
             f"threads must be those that were recorded, {_listed(names)}, not {_listed(threads)}"
         )
-    check_callables(setup=setup, invariant=invariant)
+    check_functions(setup=setup, invariant=invariant)
     specs = {name: threads[name] for name in names}
     targets = {name: spec if callable(spec) else spec[0] for name, spec in specs.items()}
     check_targets(targets)
