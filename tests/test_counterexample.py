@@ -313,6 +313,67 @@ def test_timeouts_that_fire_in_between_replay():
     assert result.replay().property_holds is False
 
 
+def test_a_timeout_of_a_lock_that_was_free_before_replays():
+    def work(state):
+        state["turn"] = "work"
+        with state["lock"]:
+            state["half"] = True
+            state["half"] = False
+
+    def look(state):
+        lock = state["lock"]
+        state["turn"] = "look"
+        if not lock.acquire(timeout=1):
+            state["seen"] = state["half"]
+
+    result = frontrun.explore(
+        lambda: {"lock": threading.Lock(), "half": False, "seen": False},
+        [work, look],
+        lambda s: not s["seen"] or s["turn"] == "look",
+        clock="explored",
+    )
+    assert result.property_holds is False
+    assert result.replay().property_holds is False
+
+
+def test_a_timeout_of_a_lock_that_nobody_else_gets_replays():
+    class State:
+        def __init__(self):
+            self.lock, self.event, self.seen = threading.Lock(), threading.Event(), []
+
+    def holder(state):
+        with state.lock:
+            state.event.wait(2)
+            state.seen.append("held")
+
+    def impatient(state):
+        state.seen.append("got" if state.lock.acquire(timeout=1) else "late")
+
+    for workers in ([holder, impatient], [impatient, holder]):
+        result = frontrun.explore(State, workers, lambda s: s.seen[0] != "late")
+        assert result.property_holds is False
+        assert result.replay().property_holds is False
+
+
+def test_a_join_that_comes_late_replays():
+    def parent(name):
+        def run(seen):
+            thread = threading.Thread(target=seen.append, args=(name,))
+            thread.start()
+            thread.join()
+            seen.append(name.upper())
+
+        return run
+
+    explore = functools.partial(frontrun.explore, list, [parent("a"), parent("b")])
+    outcomes = set()
+    explore(lambda seen: outcomes.add(tuple(seen)) or True)
+    assert len(outcomes) == 6
+    for outcome in outcomes:
+        result = explore(lambda seen, bad=outcome: tuple(seen) != bad)
+        assert result.replay().property_holds is False
+
+
 def test_a_deadlock_replays():
     def worker(first, second):
         def run(locks):

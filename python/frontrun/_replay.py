@@ -296,7 +296,7 @@ def _steps(failure: Failure) -> list[Step]:
             of_worker = kind in ("start", "join")
             where = (of_worker, number)
             touched[where] |= {worker, -1} if of_worker else {worker}
-            if kind != "read":
+            if kind not in ("read", "wait"):
                 changed[where] = name
     for blocked in failure["blocked"]:
         touched[False, blocked["loc"]].add(blocked["worker"])
@@ -308,7 +308,7 @@ def _steps(failure: Failure) -> list[Step]:
         matter = [
             [kind, name]
             for kind, name, _ in accesses
-            if not ends.are_known(kind, name) and name in shared
+            if not ends.are_known(kind, name) and name in shared and kind != "wait"
         ]
         if not matter and of_tasks:
             # It may order what asyncio does.

@@ -919,7 +919,7 @@ impl Execution {
             let is_enabled = |worker| self.is_enabled(worker);
             let lead = match &self.blocks {
                 Some(_) => script.lead_block(&self.workers, is_enabled),
-                None => script.lead(&self.workers, self.current, is_enabled),
+                None => script.lead(&self.workers, self.current, self.trace.len(), is_enabled),
             };
             self.script = Some(script);
             return match lead {

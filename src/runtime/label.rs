@@ -20,6 +20,10 @@ pub struct Label {
     pub accesses: Vec<Deed>,
 }
 
+/// What a timed wait does to what it waits for. It orders nothing, because it ends when
+/// nobody can run; but what others do to that location matters to it.
+const WAIT: &str = "wait";
+
 /// What was done to a location.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deed {
@@ -47,19 +51,15 @@ impl Label {
     pub fn of(execution: &Execution, accesses: &[Access], site: Site) -> Self {
         // A timed wait ends by itself, when nobody can run.
         let jumps = |access: &Access| access.kind == Kind::Advance && access.loc == 0;
-        if accesses.iter().any(jumps) {
-            return Label { function: function(site), accesses: vec![] };
-        }
+        let waits = accesses.iter().any(jumps);
         let deed = |access: &Access| {
             let name = match access.kind {
                 Kind::Start | Kind::Join => format!("worker {}", access.loc),
                 kind => {
-                    let place = execution.locations.place(access.loc);
-                    if let Some(worker) = place.and_then(|p| threads::by_handle(p.object.borrow()))
-                    {
+                    if let Some(worker) = ending(execution, access) {
                         return Deed {
-                            kind: kind_name(kind, site.what).into(),
-                            name: format!("end of worker {worker}"),
+                            kind: if waits { WAIT } else { kind_name(kind, site.what) }.into(),
+                            name: end_of(worker),
                             loc: access.loc,
                             end_of: (kind == Kind::Read).then_some(worker),
                         };
@@ -68,7 +68,7 @@ impl Label {
                     if owner == "IO" {
                         let name = resources::lasting_name(&field).to_owned();
                         return Deed {
-                            kind: kind_name(kind, site.what).into(),
+                            kind: if waits { WAIT } else { kind_name(kind, site.what) }.into(),
                             name,
                             loc: access.loc,
                             end_of: None,
@@ -79,6 +79,7 @@ impl Label {
                 }
             };
             let kind = match access.kind {
+                _ if waits => WAIT,
                 // What an attempt or a conditional write comes to depends on the moment.
                 Kind::TryAcquire => "acquire",
                 Kind::Miss if execution.resources.contains_key(&access.loc) => "acquire",
@@ -88,7 +89,8 @@ impl Label {
             let end_of = (access.kind == Kind::Join).then_some(access.loc as Worker);
             Deed { kind: kind.to_owned(), name, loc: access.loc, end_of }
         };
-        Label { function: function(site), accesses: accesses.iter().map(deed).collect() }
+        let deeds = accesses.iter().filter(|access| !jumps(access)).map(deed);
+        Label { function: function(site), accesses: deeds.collect() }
     }
 
     /// Adds what another event does that this one does not.
@@ -106,7 +108,7 @@ impl Label {
 
     /// The event as far as these deeds are concerned, if it is.
     pub fn about(&self, concerned: impl Fn(&Deed) -> bool) -> Option<String> {
-        let accesses = self.accesses.iter().filter(|deed| concerned(deed));
+        let accesses = self.accesses.iter().filter(|deed| deed.kind != WAIT && concerned(deed));
         let parts: Vec<String> =
             accesses.map(|deed| format!("{} {}", deed.kind, deed.name)).collect();
         let place =
@@ -133,6 +135,19 @@ pub fn kind_name(kind: Kind, what: &str) -> &'static str {
     }
 }
 
+/// The thread whose end an access concerns.
+fn ending(execution: &Execution, access: &Access) -> Option<Worker> {
+    if matches!(access.kind, Kind::Start | Kind::Join) {
+        return None;
+    }
+    let place = execution.locations.place(access.loc)?;
+    threads::by_handle(place.object.borrow())
+}
+
+fn end_of(worker: Worker) -> String {
+    format!("end of worker {worker}")
+}
+
 /// The type and the part of it that an access concerns.
 pub fn parts(execution: &Execution, access: &Access, site: Site) -> (String, String) {
     let Some(place) = execution.locations.place(access.loc) else { return Default::default() };
@@ -150,8 +165,12 @@ pub fn parts(execution: &Execution, access: &Access, site: Site) -> (String, Str
     (owner, field_text(object, place.field, label, global))
 }
 
-/// The same for people: attributes of a class and of a module go by its name.
+/// The same for people: attributes of a class and of a module go by its name, and what
+/// is no object by a text.
 pub fn told_parts(execution: &Execution, access: &Access, site: Site) -> (String, String) {
+    if let Some(worker) = ending(execution, access) {
+        return ("IO".into(), end_of(worker));
+    }
     let (owner, field) = parts(execution, access, site);
     let Some(place) = execution.locations.place(access.loc) else { return (owner, field) };
     let is_attribute = site.what.ends_with("_ATTR") || site.what == "LOAD_METHOD";

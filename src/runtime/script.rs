@@ -14,6 +14,8 @@ pub struct Script {
     steps: Vec<(Worker, Option<String>)>,
     names: FxHashSet<String>,
     at: usize,
+    /// How many events there were when a worker was sent to take the step before.
+    sent: Option<usize>,
     difference: Option<Difference>,
     /// What the block that runs has done so far.
     block: Label,
@@ -55,17 +57,35 @@ impl Script {
         self.about(slot, |deed| !deed.is_past(workers))
     }
 
+    /// The same, but a join matters in any case: the first one is a step.
+    fn with_join(&self, workers: &[Slot], slot: &Slot) -> Option<String> {
+        self.about(slot, |deed| deed.kind == "join" || !deed.is_past(workers))
+    }
+
+    /// Is what this worker is about to do its next step?
+    fn is_to_come(&self, workers: &[Slot], worker: Worker) -> bool {
+        let told = self.with_join(workers, &workers[worker as usize]);
+        let mut rest = self.steps[self.at..].iter();
+        told.is_some() && rest.find(|step| step.0 == worker).is_some_and(|step| step.1 == told)
+    }
+
     fn about(&self, slot: &Slot, also: impl Fn(&Deed) -> bool) -> Option<String> {
         slot.label.as_ref()?.about(|deed| self.names.contains(&deed.name) && also(deed))
     }
 
-    /// Who runs next, of workers that stand before an event or cannot run.
+    /// Who runs next, of workers that stand before an event or cannot run, after so
+    /// many events.
     pub fn lead(
         &mut self,
         workers: &[Slot],
         current: Option<Worker>,
+        events: usize,
         is_enabled: impl Fn(Worker) -> bool,
     ) -> Lead {
+        if self.sent.take() == Some(events) {
+            // It found the lock taken meanwhile, say, and stands before the step again.
+            self.at -= 1;
+        }
         let mut able = (0..workers.len() as Worker).filter(|&worker| is_enabled(worker));
         let Some((worker, expected)) = self.steps.get(self.at) else {
             let stays = current.filter(|&worker| is_enabled(worker));
@@ -78,9 +98,9 @@ impl Script {
         let worker = *worker;
         let slot = workers.get(worker as usize);
         if let Some(slot) = slot.filter(|_| is_enabled(worker)) {
-            let first_join = self.about(slot, |deed| deed.kind == "join" || !deed.is_past(workers));
-            if first_join == *expected {
+            if self.with_join(workers, slot) == *expected {
                 self.at += 1;
+                self.sent = Some(events);
                 return Lead::Run(worker);
             }
             return match self.matters(workers, slot) {
@@ -88,10 +108,12 @@ impl Script {
                 Some(found) => self.lose(found),
             };
         }
-        // It may wait for steps of others that do not matter.
-        if let Some(other) =
-            able.clone().find(|&w| self.matters(workers, &workers[w as usize]).is_none())
-        {
+        // It may wait for steps of others that do not matter, nor are to come.
+        let is_free = |&w: &Worker| {
+            let slot = &workers[w as usize];
+            self.matters(workers, slot).is_none() && !self.is_to_come(workers, w)
+        };
+        if let Some(other) = able.clone().find(is_free) {
             return Lead::Run(other);
         }
         match slot {
