@@ -820,6 +820,30 @@ def test_a_deadlock_an_exception_and_a_timeout_replay() -> None:
         assert result.replay().property_holds is False
 
 
+def test_as_completed_makes_tasks_in_the_order_of_its_coroutines() -> None:
+    async def named(state: State, name: int) -> int:
+        state.seen.append(name)
+        return name
+
+    async def worker(state: State) -> None:
+        # What lies between them in memory shuffles their addresses.
+        coroutines = []
+        for name in range(8):
+            coroutines.append(named(state, name))
+            state.kept.append(bytearray(random.randrange(2000)))
+        for earliest in asyncio.as_completed(coroutines):
+            await earliest
+
+    def setup() -> State:
+        return State(seen=[], kept=[])
+
+    result = explore(
+        setup, worker, lambda s: s.seen == list(range(8)), count=1, strategy="walk", max_attempts=20
+    )
+    assert result.property_holds is True, result.explanation
+    assert "set" not in vars(asyncio.tasks)
+
+
 async def by_timeout(state: State) -> None:
     async with asyncio.timeout(1.5):
         await state.queue.get()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import sys
 from asyncio import events, tasks
 from collections import Counter, defaultdict
 from collections.abc import (
@@ -90,7 +91,7 @@ def _explorer(
     invariant: Callable[[Any], object],
 ) -> Iterator[_Explorer]:
     explorer = _Explorer(setup, workers, invariant)
-    with no_running_loop():
+    with no_running_loop(), _ordered_sets():
         try:
             yield explorer
         finally:
@@ -111,6 +112,29 @@ def no_running_loop() -> Iterator[None]:
         events._set_running_loop(loop)
         if loop is not None and task is not None:
             tasks._enter_task(loop, task)
+
+
+# The function that makes tasks of what `asyncio.as_completed` is given.
+_AS_COMPLETED = getattr(tasks, "_AsCompletedIterator", None)
+
+
+@contextmanager
+def _ordered_sets() -> Iterator[None]:
+    """Let `as_completed` make tasks in the order in which it is given coroutines.
+
+    It keeps them in a set, whose order is that of addresses.
+    """
+    maker = _AS_COMPLETED.__init__ if _AS_COMPLETED is not None else asyncio.as_completed
+
+    def ordered(items: Iterable[Any] = ()) -> Iterable[Any]:
+        is_it = sys._getframe(1).f_code is maker.__code__
+        return dict.fromkeys(items) if is_it else set(items)
+
+    vars(tasks)["set"] = ordered
+    try:
+        yield
+    finally:
+        del vars(tasks)["set"]
 
 
 class _Explorer:
