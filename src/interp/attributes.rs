@@ -185,6 +185,12 @@ pub fn is_of_python_class(object: Obj<'_>) -> bool {
     unsafe { is_mutable_type(ffi::Py_TYPE(object.as_ptr())) }
 }
 
+/// The same of a class.
+pub fn is_made_in_python(class: Obj<'_>) -> bool {
+    // SAFETY: the caller has a type.
+    unsafe { is_mutable_type(class.as_ptr().cast()) }
+}
+
 /// Has it a dict of its own for attributes?
 pub fn has_attributes(owner: Obj<'_>) -> bool {
     has_storage(owner)
@@ -200,6 +206,11 @@ pub fn each_attribute<'a>(owner: Obj<'a>, tell: impl FnMut(Obj<'a>, Obj<'a>)) {
     if has_storage(owner) {
         storage(owner).each(tell);
     }
+}
+
+/// Is there such an attribute in the instance's dict?
+pub fn is_in_instance(owner: Obj<'_>, name: Obj<'_>) -> bool {
+    has_storage(owner) && storage(owner).get(name).value().is_some()
 }
 
 /// The value of an attribute that is in the instance, as far as no code is needed.
@@ -452,25 +463,54 @@ const IMMUTABLE_TYPE: std::ffi::c_ulong = 1 << 8;
 /// Interned names that lookups are made with.
 #[allow(missing_docs)]
 pub struct Names {
+    pub getattr: Owned,
     pub getattribute: Owned,
+    pub setattr: Owned,
+    pub delattr: Owned,
+    pub get: Owned,
+    pub set: Owned,
+    pub delete: Owned,
     pub getitem: Owned,
     pub setitem: Owned,
     pub delitem: Owned,
     pub contains: Owned,
     pub len: Owned,
+    pub bool: Owned,
     pub iter: Owned,
+    pub next: Owned,
+    pub call: Owned,
+    pub enter: Owned,
+    pub in_place: [Owned; 13],
     pub ior: Owned,
     pub wrapped: Owned,
     pub init: Owned,
     pub dict: Owned,
     pub class: Owned,
     pub name: Owned,
+    pub module: Owned,
     pub match_args: Owned,
     pub default_factory: Owned,
     pub builtins: Owned,
     pub loader: Owned,
     pub spec: Owned,
 }
+
+/// The methods of in-place operators, in the order of `Include/opcode.h` (NB_INPLACE_*).
+const IN_PLACE: [&CStr; 13] = [
+    c"__iadd__",
+    c"__iand__",
+    c"__ifloordiv__",
+    c"__ilshift__",
+    c"__imatmul__",
+    c"__imul__",
+    c"__imod__",
+    c"__ior__",
+    c"__ipow__",
+    c"__irshift__",
+    c"__isub__",
+    c"__itruediv__",
+    c"__ixor__",
+];
 
 static NAMES: OnceLock<Names> = OnceLock::new();
 
@@ -483,19 +523,31 @@ pub fn names() -> &'static Names {
             Owned::from_new(ffi::PyUnicode_InternFromString(text.as_ptr())).expect("memory")
         };
         Names {
+            getattr: intern(c"__getattr__"),
             getattribute: intern(c"__getattribute__"),
+            setattr: intern(c"__setattr__"),
+            delattr: intern(c"__delattr__"),
+            get: intern(c"__get__"),
+            set: intern(c"__set__"),
+            delete: intern(c"__delete__"),
             getitem: intern(c"__getitem__"),
             setitem: intern(c"__setitem__"),
             delitem: intern(c"__delitem__"),
             contains: intern(c"__contains__"),
             len: intern(c"__len__"),
+            bool: intern(c"__bool__"),
             iter: intern(c"__iter__"),
+            next: intern(c"__next__"),
+            call: intern(c"__call__"),
+            enter: intern(c"__enter__"),
+            in_place: IN_PLACE.map(intern),
             ior: intern(c"__ior__"),
             wrapped: intern(c"__wrapped__"),
             init: intern(c"__init__"),
             dict: intern(c"__dict__"),
             class: intern(c"__class__"),
             name: intern(c"__name__"),
+            module: intern(c"__module__"),
             match_args: intern(c"__match_args__"),
             default_factory: intern(c"default_factory"),
             builtins: intern(c"__builtins__"),

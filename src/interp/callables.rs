@@ -277,10 +277,111 @@ pub fn is_thread_safe(callable: Obj<'_>) -> bool {
         "unittest",
         "frontrun",
     ];
+    is_of_package(callable, MODULES)
+}
+
+/// Is it a Python function of a module whose classes look after their own synchronisation, do
+/// not change, or have their state seen in another way?
+pub fn is_inert(callable: Obj<'_>) -> bool {
+    const MODULES: &[&str] = &[
+        "_pydatetime",
+        "_pydecimal",
+        "_pyio",
+        "_pytest",
+        "_strptime",
+        "abc",
+        "ast",
+        "codecs",
+        "datetime",
+        "decimal",
+        "enum",
+        "fractions",
+        "hypothesis",
+        "importlib",
+        "inspect",
+        "io",
+        "ipaddress",
+        "multiprocessing",
+        "numbers",
+        "os",
+        "pathlib",
+        "pytest",
+        "re",
+        "reprlib",
+        "selectors",
+        "socket",
+        "ssl",
+        "string",
+        "subprocess",
+        "tempfile",
+        "traceback",
+        "types",
+        "uuid",
+        "warnings",
+        "weakref",
+        "zoneinfo",
+    ];
+    is_thread_safe(callable) || is_of_package(callable, MODULES)
+}
+
+fn is_of_package(callable: Obj<'_>, packages: &[&str]) -> bool {
     let globals = globals(callable);
     let name = globals.and_then(|globals| super::dict::get(globals, names().name.borrow()).value());
     let name = name.and_then(Obj::as_str).unwrap_or_default();
-    MODULES.contains(&name.split('.').next().unwrap_or_default())
+    packages.contains(&name.split('.').next().unwrap_or_default())
+}
+
+/// Is it a lock, or something else that threads wait for each other with?
+pub fn synchronises(object: Obj<'_>) -> bool {
+    let class = object.type_of();
+    let module = match super::attributes::is_of_python_class(object) {
+        true => in_class(class, names().module.borrow()).and_then(Obj::as_str),
+        false => {
+            // SAFETY: a live type; tp_name is a NUL-terminated string.
+            let name = unsafe { CStr::from_ptr((*ffi::Py_TYPE(object.as_ptr())).tp_name) };
+            name.to_str().ok().and_then(|name| Some(name.rsplit_once('.')?.0.to_owned()))
+        }
+    };
+    let is_local = || super::attributes::is_thread_local(object);
+    matches!(module.as_deref(), Some("_thread" | "threading" | "asyncio.locks")) && !is_local()
+}
+
+/// What is done to an attribute through a descriptor.
+#[derive(Clone, Copy)]
+pub enum Accessor {
+    /// It is read.
+    Get,
+    /// It is written.
+    Set,
+    /// It is deleted.
+    Delete,
+}
+
+/// The function that a descriptor calls: of a property the one that it was given, of another
+/// one a method of its class.
+pub fn accessor<'a>(descriptor: Obj<'a>, which: Accessor) -> Option<Obj<'a>> {
+    /// `propertyobject` (`Objects/descrobject.c`) begins like this.
+    #[repr(C)]
+    struct Property {
+        base: ffi::PyObject,
+        functions: [*mut ffi::PyObject; 3],
+    }
+    let names = names();
+    // SAFETY: a live object; the cast follows the check of its type, and a property keeps its
+    // functions.
+    unsafe {
+        let tp = ffi::Py_TYPE(descriptor.as_ptr());
+        if ffi::PyType_IsSubtype(tp, &raw mut ffi::PyProperty_Type) != 0 {
+            let property = &*descriptor.as_ptr().cast::<Property>();
+            return Obj::from_ptr(property.functions[which as usize]);
+        }
+    }
+    let method = match which {
+        Accessor::Get => &names.get,
+        Accessor::Set => &names.set,
+        Accessor::Delete => &names.delete,
+    };
+    in_class(descriptor.type_of(), method.borrow())
 }
 
 /// `PyMethodDescrObject` and `PyWrapperDescrObject` (`descrobject.h`) begin alike.

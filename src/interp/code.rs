@@ -57,6 +57,8 @@ pub struct Table {
     pub inner: Cell<Option<Inner>>,
     /// Which selection of files `traced` was decided for.
     pub selection: Cell<u32>,
+    /// Does it only read what is not its own? Decided at the first question.
+    looks: Cell<Option<bool>>,
     /// Are its returns observed?
     returns: Cell<bool>,
     /// Can other tools of `sys.monitoring` come and go while the code runs?
@@ -227,6 +229,15 @@ impl Table {
         Some(Instruction { op, ..one })
     }
 
+    /// Does the code change nothing, as far as can be told without following its calls?
+    pub fn only_looks(&self) -> bool {
+        self.looks.get().unwrap_or_else(|| {
+            let looks = self.instructions().all(|one| !one.op.may_write(one.arg));
+            self.looks.set(Some(looks));
+            looks
+        })
+    }
+
     /// All of them, by code unit.
     pub fn instructions(&self) -> impl Iterator<Item = Instruction> {
         self.instructions.iter().map(Cell::get)
@@ -312,8 +323,18 @@ impl<'a> Code<'a> {
 
     /// `co_name`, as text.
     pub fn plain_name(self) -> String {
+        self.name_obj().as_str().unwrap_or_default()
+    }
+
+    /// `co_name`.
+    pub fn name_obj(self) -> Obj<'a> {
         // SAFETY: co_name is a str that the code object keeps alive.
-        unsafe { Obj::from_arg(self.raw().co_name.cast()) }.as_str().unwrap_or_default()
+        unsafe { Obj::from_arg(self.raw().co_name.cast()) }
+    }
+
+    /// Is it a function inside of another one, and no method?
+    pub fn is_nested(self) -> bool {
+        self.qualified_name().rsplit('.').nth(1) == Some("<locals>")
     }
 
     /// `co_qualname`, as text.
@@ -494,6 +515,7 @@ impl<'a> Code<'a> {
             traced: Cell::new(false),
             inner: Cell::new(None),
             selection: Cell::new(0),
+            looks: Cell::new(None),
             returns: Cell::new(false),
             shared: Cell::new(false),
             id: self.id(units),

@@ -315,6 +315,22 @@ pub fn shape(object: Obj<'_>) -> Shape {
     }
 }
 
+/// Is it touched as a whole because of a class that is Python code?
+pub fn is_opaque_by_python_code(object: Obj<'_>) -> bool {
+    let mut next = Some(object.type_of());
+    while let Some(class) = next {
+        if special(class.as_ptr().cast()) == Some(Special::Opaque) {
+            return super::attributes::is_made_in_python(class);
+        }
+        // SAFETY: a live type; its bases live as long as it does.
+        next = unsafe {
+            let base = (*class.as_ptr().cast::<ffi::PyTypeObject>()).tp_base;
+            Obj::from_ptr(base.cast())
+        };
+    }
+    false
+}
+
 /// Could `==` and `repr` look into the object: is it a container or a tuple?
 pub fn may_contain(object: Obj<'_>) -> bool {
     is_tuple(object) || shape(object) != Shape::Other || is_namespace(object)

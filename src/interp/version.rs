@@ -26,3 +26,6 @@ pub const NULL_ABOVE_CALLABLE: bool = cfg!(Py_3_13);
 
 /// Bit 4 of a comparison's argument: the result is made a bool (3.13+).
 pub const COMPARISON_MAY_GIVE_BOOL: bool = cfg!(Py_3_13);
+
+/// `WITH_EXCEPT_START` finds `__exit__` and its object (3.14+), not a bound method.
+pub const EXIT_WITH_OBJECT: bool = cfg!(Py_3_14);

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
+use super::foreign;
 use super::instruction as on;
 use super::location::{Field, Sink, Touch};
 use super::opcodes::Op;
@@ -1304,12 +1305,12 @@ fn call<'a>(
         return;
     }
     if effect.is_none() && definition & INSTANCE == INSTANCE {
-        return;
+        return call_instance(callable, sink);
     }
     let all: Arguments<'a> = bound.into_iter().chain(receiver).chain(arguments).collect();
     match effect {
         Some(effect) => apply(effect, &all, sink),
-        None => unknown(callable, definition, bound, &all, sink),
+        None => unknown(callable, definition, bound.or(receiver), &all, sink),
     }
 }
 
@@ -1339,9 +1340,25 @@ fn call_dynamic<'a>(callable: Obj<'a>, arguments: Arguments<'a>, sink: &mut impl
         let all: Arguments<'a> = receiver.into_iter().chain(all).collect();
         return match effect {
             Some(effect) => apply(effect, &all, sink),
-            None if definition & INSTANCE == INSTANCE => {}
+            None if definition & INSTANCE == INSTANCE => call_instance(callable, sink),
             None => unknown(callable, definition, receiver, &all, sink),
         };
+    }
+}
+
+/// A call of an instance whose class is not known.
+fn call_instance<'a>(instance: Obj<'a>, sink: &mut impl Sink<'a>) {
+    let method = attributes::in_class(instance.type_of(), attributes::names().call.borrow());
+    each(method, sink, |method, sink| call_special(method, Some(instance), sink));
+}
+
+/// The interpreter calls a special method of an object, or one that is bound to it.
+pub fn call_special<'a>(method: Obj<'a>, object: Option<Obj<'a>>, sink: &mut impl Sink<'a>) {
+    if let Callee::Python { code, receiver } = callables::resolve(method)
+        && !is_traced(code)
+        && let Some(object) = receiver.or(object)
+    {
+        foreign::call(method, code, object, sink);
     }
 }
 
@@ -1629,7 +1646,7 @@ pub fn update<'a>(dict: Obj<'a>, arguments: &[Obj<'a>], sink: &mut impl Sink<'a>
 }
 
 /// Is it a Python function whose file is not traced?
-fn is_untraced(callable: Obj<'_>) -> bool {
+pub fn is_untraced(callable: Obj<'_>) -> bool {
     match callables::resolve(callable) {
         Callee::Python { code, .. } => !is_traced(code),
         _ => false,
@@ -1663,17 +1680,28 @@ fn unknown<'a>(
     if callables::is_thread_safe(callable) {
         return;
     }
-    for argument in arguments {
+    let mut given = arguments;
+    if let Callee::Python { code, .. } = callables::resolve(callable)
+        && let Some((first, rest)) = arguments.split_first()
+        && (bound.is_some() || foreign::is_method(code, *first))
+    {
+        foreign::call(callable, code, *first, sink);
+        given = rest;
+    }
+    for argument in given {
         observe_hidden_call(*argument, sink);
         if containers::is_iterator(*argument) {
             on::consume(*argument, sink);
         }
     }
-    let containers = arguments.iter().filter(|one| containers::shape(**one) != Shape::Other);
     let mut count = 0;
-    for argument in containers {
-        on::write_all(*argument, sink);
-        count += 1;
+    for argument in given {
+        if containers::shape(*argument) != Shape::Other {
+            on::write_all(*argument, sink);
+            count += 1;
+        } else if foreign::is_foreign(*argument) {
+            foreign::touch(*argument, Kind::Write, sink);
+        }
     }
     if count > 0 {
         let mut known = UNKNOWN.lock();
@@ -1685,9 +1713,12 @@ fn unknown<'a>(
 /// A callable that C code is going to call, with arguments that cannot be seen
 /// here (`map(shared.append, …)`).
 pub fn observe_hidden_call<'a>(callable: Obj<'a>, sink: &mut impl Sink<'a>) {
-    let Callee::Native { definition, receiver: Some(receiver) } = callables::resolve(callable)
-    else {
-        return;
+    let (definition, receiver) = match callables::resolve(callable) {
+        Callee::Native { definition, receiver: Some(receiver) } => (definition, receiver),
+        Callee::Python { code, receiver: Some(receiver) } if !is_traced(code) => {
+            return foreign::call(callable, code, receiver, sink);
+        }
+        _ => return,
     };
     if containers::is_immutable(receiver) {
         return;
@@ -1932,9 +1963,9 @@ fn apply<'a>(effect: Effect, arguments: &[Obj<'a>], sink: &mut impl Sink<'a>) {
             }
         }
         Effect::ReadSteps => sink.touch(Touch::new(first, Field::Structure, Kind::Read)),
-        Effect::ReadState => sink.touch(Touch::new(first, Field::Whole, Kind::Read)),
+        Effect::ReadState => on::touch_state(first, Kind::Read, sink),
         Effect::WriteState => {
-            sink.touch(Touch::new(first, Field::Whole, Kind::Write));
+            on::touch_state(first, Kind::Write, sink);
             rest.iter().for_each(|argument| on::consume(*argument, sink));
         }
         Effect::Forget => {
@@ -1944,7 +1975,7 @@ fn apply<'a>(effect: Effect, arguments: &[Obj<'a>], sink: &mut impl Sink<'a>) {
             }
         }
         Effect::WriteAll => {
-            sink.touch(Touch::new(first, Field::Whole, Kind::Write));
+            on::touch_state(first, Kind::Write, sink);
             rest.iter().for_each(|argument| on::write_all(*argument, sink));
         }
     }

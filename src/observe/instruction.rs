@@ -1,9 +1,10 @@
 //! The accesses of one instruction, from its operands.
 
 use super::calls;
+use super::foreign;
 use super::location::{Field, Sink, Touch};
-use super::opcodes::Op;
-use crate::interp::attributes::{self, Home, names};
+use super::opcodes::{FIRST_IN_PLACE, LAST_IN_PLACE, Op};
+use crate::interp::attributes::{self, Home, Names, names};
 use crate::interp::code::{self, Code, Instruction, UNKNOWN, dict_items, list_items};
 use crate::interp::containers::{self, Shape, Sight, Step};
 use crate::interp::dict::Found;
@@ -163,6 +164,18 @@ pub fn observe<'a>(
             }
         }
         Op::ImportStar => import_star(operand(1), frame, sink),
+        Op::Enter => each(operand(1), sink, |manager, sink| {
+            let method = attributes::in_class(manager.type_of(), names().enter.borrow());
+            each(method, sink, |method, sink| calls::call_special(method, Some(manager), sink));
+        }),
+        Op::Exit => {
+            // 3.14+: `__exit__` and its object; before: a bound method.
+            let (method, manager) = match version::EXIT_WITH_OBJECT {
+                true => (operand(5), operand(4)),
+                false => (operand(4), None),
+            };
+            each(method, sink, |method, sink| calls::call_special(method, manager, sink));
+        }
     }
 }
 
@@ -196,8 +209,14 @@ pub fn load_attribute<'a>(owner: Obj<'a>, name: Obj<'a>, sink: &mut impl Sink<'a
                 }
                 _ => {}
             }
+            if class && !in_class && found == Found::Missing {
+                foreign::load_attribute(owner, name, sink);
+            }
         }
-        Home::Class => class_attribute(owner.type_of(), name, Kind::Read, sink),
+        Home::Class => {
+            class_attribute(owner.type_of(), name, Kind::Read, sink);
+            foreign::load_attribute(owner, name, sink);
+        }
         Home::OwnClass => {
             class_attribute(owner, name, Kind::Read, sink);
             let known = attributes::in_class(owner, name).is_some();
@@ -209,7 +228,7 @@ pub fn load_attribute<'a>(owner: Obj<'a>, name: Obj<'a>, sink: &mut impl Sink<'a
         Home::Module(dict) => load_key(dict, name, sink),
         Home::Dict => ask_for_dict(owner, sink),
         Home::Behind(referent) => load_attribute(referent, name, sink),
-        Home::Nowhere => {}
+        Home::Nowhere => foreign::load_attribute(owner, name, sink),
     }
 }
 
@@ -244,6 +263,7 @@ pub fn store_attribute<'a>(
 ) {
     match attributes::home_of_store(owner, name) {
         Home::Behind(referent) => store_attribute(referent, name, value, sink),
+        Home::Nowhere => foreign::store_attribute(owner, name, value, sink),
         home => store_at(home, owner, name, value, sink),
     }
 }
@@ -433,7 +453,9 @@ pub fn subscript<'a>(container: Option<Obj<'a>>, key: Option<Obj<'a>>, sink: &mu
     let (Some(container), Some(key)) = (container, key) else { return };
     let shape = containers::shape(container);
     match (shape, key.as_i64()) {
-        (Shape::Other, _) => {}
+        (Shape::Other, _) => {
+            foreign::operate(container, &[&names().getitem], Kind::Read, sink);
+        }
         (Shape::Opaque, _) => read_all(container, sink),
         (Shape::View, _) => view_subscript(container, key, Kind::Read, sink),
         _ if !calls::is_plain(container, &names().getitem) => {
@@ -466,7 +488,9 @@ pub fn store_subscript<'a>(
     let (Some(container), Some(key)) = (container, key) else { return };
     let shape = containers::shape(container);
     match (shape, key.as_i64()) {
-        (Shape::Other, _) => {}
+        (Shape::Other, _) => {
+            foreign::operate(container, &[&names().setitem], Kind::Write, sink);
+        }
         (Shape::Opaque, _) => write_all(container, sink),
         (Shape::View, _) => view_subscript(container, key, Kind::Write, sink),
         _ if !calls::is_plain(container, &names().setitem) => {
@@ -492,7 +516,9 @@ pub fn delete_subscript<'a>(
     let (Some(container), Some(key)) = (container, key) else { return };
     let shape = containers::shape(container);
     match shape {
-        Shape::Other => {}
+        Shape::Other => {
+            foreign::operate(container, &[&names().delitem], Kind::Write, sink);
+        }
         Shape::Opaque | Shape::View => write_all(container, sink),
         _ if !calls::is_plain(container, &names().delitem) => {
             if calls::is_unseen(container, &names().delitem) {
@@ -619,6 +645,14 @@ pub fn contains<'a>(container: Obj<'a>, element: Obj<'a>, sink: &mut impl Sink<'
             let base = bases_of_view(container).into_iter().find(|base| containers::is_dict(*base));
             return each(base, sink, |base, sink| contains(base, element, sink));
         }
+        Shape::Other => {
+            let Names { contains, iter, getitem, .. } = names();
+            let looked = foreign::operate(container, &[contains], Kind::Read, sink);
+            if !looked && attributes::in_class(container.type_of(), contains.borrow()).is_none() {
+                foreign::operate(container, &[iter, getitem], Kind::Read, sink);
+            }
+            return find(container, element, sink);
+        }
         _ => return find(container, element, sink),
     };
     sink.touch(Touch::keyed(container, element, Kind::Read));
@@ -648,6 +682,12 @@ fn compare<'a>(left: Option<Obj<'a>>, right: Option<Obj<'a>>, sink: &mut impl Si
     if looks_inside(left, right) || looks_inside(right, left) {
         read_deep(left, sink);
         read_deep(right, sink);
+    } else {
+        for one in [left, right] {
+            if foreign::is_foreign(one) {
+                foreign::touch(one, Kind::Read, sink);
+            }
+        }
     }
 }
 
@@ -660,10 +700,8 @@ fn binary_op<'a>(
     sink: &mut impl Sink<'a>,
 ) {
     const REMAINDER: usize = 6;
-    const FIRST_IN_PLACE: usize = 13;
     const IN_PLACE_ADD: usize = 13;
     const IN_PLACE_OR: usize = 20;
-    const LAST_IN_PLACE: usize = 25;
     const SUBSCRIPT: usize = 26;
     if arg == SUBSCRIPT {
         return subscript(left, right, sink);
@@ -675,7 +713,12 @@ fn binary_op<'a>(
             calls::update(left, &[right], sink);
         }
         FIRST_IN_PLACE..=LAST_IN_PLACE => {
-            write_all(left, sink);
+            let method = &names().in_place[arg - FIRST_IN_PLACE];
+            match containers::shape(left) {
+                Shape::Other if foreign::operate(left, &[method], Kind::Write, sink) => {}
+                Shape::Other => read_all(left, sink),
+                _ => write_all(left, sink),
+            }
             read_all(right, sink);
         }
         REMAINDER if containers::shape(left) == Shape::Other => read_deep(right, sink),
@@ -707,7 +750,11 @@ pub fn start_iteration<'a>(container: Obj<'a>, sink: &mut impl Sink<'a>) {
         // These iterators note the size, and refuse to go on when it has changed.
         Shape::Dict | Shape::Set | Shape::View => read_structure(container, sink),
         Shape::Opaque => read_all(container, sink),
-        Shape::List | Shape::Sequence | Shape::Other => {}
+        Shape::Other => {
+            let Names { iter, getitem, .. } = names();
+            foreign::operate(container, &[iter, getitem], Kind::Read, sink);
+        }
+        Shape::List | Shape::Sequence => {}
     }
 }
 
@@ -787,7 +834,13 @@ fn step<'a>(iterator: Obj<'a>, to_the_end: bool, depth: u8, sink: &mut impl Sink
         Step::Harmless if containers::shape(iterator) == Shape::Opaque => {
             write_all(iterator, sink);
         }
-        Step::Opaque | Step::Greedy | Step::Own | Step::Generator | Step::Harmless => {}
+        Step::Harmless => {
+            let Names { iter, next, getitem, .. } = names();
+            if !foreign::operate(iterator, &[next], Kind::Write, sink) && to_the_end {
+                foreign::operate(iterator, &[iter, getitem], Kind::Read, sink);
+            }
+        }
+        Step::Opaque | Step::Greedy | Step::Own | Step::Generator => {}
     }
 }
 
@@ -830,6 +883,9 @@ fn draw<'a>(source: Obj<'a>, to_the_end: bool, depth: u8, sink: &mut impl Sink<'
         Shape::Other => {
             calls::observe_hidden_call(source, sink);
             step(source, to_the_end, depth, sink);
+            if foreign::is_foreign(source) {
+                foreign::touch(source, Kind::Read, sink);
+            }
         }
         // What only the iterator has is part of the iterator.
         _ if containers::is_private(source) => {}
@@ -955,7 +1011,10 @@ fn match_class<'a>(
 #[inline]
 pub fn read_structure<'a>(container: Obj<'a>, sink: &mut impl Sink<'a>) {
     match containers::shape(container) {
-        Shape::Other => {}
+        Shape::Other => {
+            let Names { bool, len, .. } = names();
+            foreign::operate(container, &[bool, len], Kind::Read, sink);
+        }
         Shape::View => bases_of_view(container)
             .into_iter()
             .for_each(|base| sink.touch(Touch::new(base, Field::Structure, Kind::Read))),
@@ -977,8 +1036,9 @@ pub fn write_all<'a>(container: Obj<'a>, sink: &mut impl Sink<'a>) {
 /// Everything in a container is read, and in the containers in it: `==`, `repr`.
 pub fn read_deep<'a>(container: Obj<'a>, sink: &mut impl Sink<'a>) {
     let (mut open, mut seen) = (vec![container], rustc_hash::FxHashSet::default());
+    let looks_inside = |object| containers::may_contain(object) || foreign::is_foreign(object);
     while let Some(next) = open.pop() {
-        if !containers::may_contain(next) || !seen.insert(next.address()) {
+        if !looks_inside(next) || !seen.insert(next.address()) {
             continue;
         }
         if containers::is_namespace(next) {
@@ -986,9 +1046,32 @@ pub fn read_deep<'a>(container: Obj<'a>, sink: &mut impl Sink<'a>) {
             continue;
         }
         read_all(next, sink);
-        open.extend(list_items(next).filter(|item| containers::may_contain(*item)));
+        open.extend(list_items(next).filter(|item| looks_inside(*item)));
         let values = dict_items(next).map(|(_, value)| value);
-        open.extend(values.filter(|value| containers::may_contain(*value)));
+        open.extend(values.filter(|value| looks_inside(*value)));
+    }
+}
+
+/// Reads or writes an object that is touched as a whole. If its class is Python code, its
+/// attributes are its state.
+pub fn touch_state<'a>(object: Obj<'a>, kind: Kind, sink: &mut impl Sink<'a>) {
+    sink.touch(Touch::new(object, Field::Whole, kind));
+    if containers::is_opaque_by_python_code(object) {
+        touch_attributes(object, kind, sink);
+    }
+}
+
+/// Reads or writes each attribute of an instance.
+pub fn touch_attributes<'a>(owner: Obj<'a>, kind: Kind, sink: &mut impl Sink<'a>) {
+    if attributes::has_attributes(owner) {
+        let dict = attributes::dict_if_any(owner);
+        attributes::each_attribute(owner, |name, value| {
+            sink.touch(attribute(owner, name, dict, kind).with_value(Some(value)));
+        });
+        sink.touch(Touch::new(owner, Field::Structure, kind).stored_in(dict));
+    }
+    for name in attributes::slot_names(owner) {
+        sink.touch(Touch::keyed(owner, name, kind));
     }
 }
 
@@ -1059,12 +1142,13 @@ fn all<'a>(container: Obj<'a>, kind: Kind, sink: &mut impl Sink<'a>) {
                 }
             }
         }
-        Shape::Opaque => sink.touch(Touch::new(container, Field::Whole, kind)),
+        Shape::Opaque => touch_state(container, kind, sink),
         Shape::View => {
             for base in bases_of_view(container) {
                 all(base, kind, sink);
             }
         }
+        Shape::Other if foreign::is_foreign(container) => foreign::touch(container, kind, sink),
         Shape::Other => {}
     }
 }

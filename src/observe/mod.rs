@@ -3,6 +3,7 @@
 
 pub mod calls;
 pub mod flow;
+pub mod foreign;
 pub mod instruction;
 pub mod location;
 pub mod opcodes;

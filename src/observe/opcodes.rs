@@ -102,10 +102,20 @@ pub enum Op {
     ImportStar,
     /// An intrinsic function of the top.
     Intrinsic,
+    /// Enters the context manager on top.
+    Enter,
+    /// Leaves a context manager with an exception.
+    Exit,
 }
+
+/// The first and last in-place operator among the arguments of `BINARY_OP`.
+pub const FIRST_IN_PLACE: usize = 13;
+/// As above.
+pub const LAST_IN_PLACE: usize = 25;
 
 /// Opcodes at which something is observed.
 const OBSERVED: &[(&str, Op)] = &[
+    ("BEFORE_WITH", Op::Enter),
     ("BINARY_OP", Op::BinaryOp),
     ("BINARY_SLICE", Op::BinarySlice),
     ("BINARY_SUBSCR", Op::BinarySubscr),
@@ -171,6 +181,7 @@ const OBSERVED: &[(&str, Op)] = &[
     ("UNARY_POSITIVE", Op::Unary),
     ("UNPACK_EX", Op::Consume),
     ("UNPACK_SEQUENCE", Op::Unpack),
+    ("WITH_EXCEPT_START", Op::Exit),
     ("YIELD_VALUE", Op::Suspend),
 ];
 
@@ -178,7 +189,6 @@ const OBSERVED: &[(&str, Op)] = &[
 const IRRELEVANT: &[&str] = &[
     "ASYNC_GEN_WRAP",
     "BEFORE_ASYNC_WITH",
-    "BEFORE_WITH",
     "BUILD_CONST_KEY_MAP",
     "BUILD_INTERPOLATION",
     "BUILD_LIST",
@@ -282,10 +292,22 @@ const IRRELEVANT: &[&str] = &[
     "STORE_FAST_STORE_FAST",
     "SWAP",
     "TRACE_RECORD",
-    "WITH_EXCEPT_START",
 ];
 
 impl Op {
+    /// Could the instruction change anything that is not its frame's own?
+    pub fn may_write(self, arg: u32) -> bool {
+        use Op::*;
+        match self {
+            BinaryOp => (FIRST_IN_PLACE..=LAST_IN_PLACE).contains(&(arg as usize)),
+            StoreAttr | DeleteAttr | StoreGlobal | DeleteGlobal | StoreName | DeleteName
+            | StoreDeref | DeleteDeref | StoreSubscr | StoreSlice | DeleteSubscr | ForIter
+            | Call | CallKw | CallFunctionEx | Consume | Unpack | Enter | Exit | Send | Suspend
+            | ImportName | ImportStar => true,
+            _ => false,
+        }
+    }
+
     /// The meaning of the opcode of this name, `None` for one that no supported
     /// version has.
     pub fn named(name: &str) -> Option<Op> {
