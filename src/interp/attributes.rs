@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use pyo3_ffi as ffi;
 
 use super::containers::dict_get;
-use super::containers::is_cell;
+use super::containers::{is_cell, is_native};
 use super::dict::{Found, has_storage, storage};
 use super::object::{Obj, Owned};
 use super::types::{Special, special, special_base, types};
@@ -68,7 +68,10 @@ pub fn home<'a>(owner: Obj<'a>, name: Obj<'a>) -> Home<'a> {
     unsafe {
         let tp = ffi::Py_TYPE(owner.as_ptr());
         if !has_generic_getattr(tp) {
-            return special_home(owner, tp);
+            return match special_home(owner, tp) {
+                Home::Nowhere => native_home(owner, tp, name),
+                home => home,
+            };
         }
         let found = _PyType_Lookup(tp, name.as_ptr());
         if found.is_null() {
@@ -91,11 +94,12 @@ pub fn home<'a>(owner: Obj<'a>, name: Obj<'a>) -> Home<'a> {
                 false if is_file(tp) => Home::Nowhere,
                 false if is_mutable_type(tp) || has_storage(owner) => Home::Slot(None),
                 false if is_cell(owner) => Home::Cell,
+                false if is_settable(found) && is_native(owner) => Home::Slot(None),
                 false => Home::Nowhere,
             };
         }
         if (*kind).tp_descr_set.is_some() {
-            return Home::Class;
+            return if is_native_descriptor(kind) { Home::Slot(None) } else { Home::Class };
         }
         match (has_storage(owner), is_mutable_type(tp)) {
             // Such a touch would keep the file open that `open(path, "w").write(text)` leaves.
@@ -105,6 +109,66 @@ pub fn home<'a>(owner: Obj<'a>, name: Obj<'a>) -> Home<'a> {
             (false, false) => Home::Nowhere,
         }
     }
+}
+
+/// An attribute of a type of C code with rules of its own.
+unsafe fn native_home<'a>(owner: Obj<'a>, tp: *mut ffi::PyTypeObject, name: Obj<'a>) -> Home<'a> {
+    // SAFETY: a live object and its type; with a str, the lookup runs no Python code.
+    unsafe {
+        if is_mutable_type(tp) || !is_native(owner) {
+            return Home::Nowhere;
+        }
+        let found = _PyType_Lookup(tp, name.as_ptr());
+        let settable = !found.is_null()
+            && ffi::Py_TYPE(found) == types().getset_descriptor
+            && is_settable(found);
+        if settable { Home::Slot(None) } else { Home::Nowhere }
+    }
+}
+
+/// Can an attribute that C code gives an object be set?
+///
+/// # Safety
+/// `descriptor` is a getset descriptor.
+unsafe fn is_settable(descriptor: *mut ffi::PyObject) -> bool {
+    /// `PyGetSetDescrObject` (`descrobject.h`).
+    #[repr(C)]
+    struct GetSetDescriptor {
+        base: ffi::PyObject,
+        class: *mut ffi::PyTypeObject,
+        name: *mut ffi::PyObject,
+        qualname: *mut ffi::PyObject,
+        getset: *const ffi::PyGetSetDef,
+    }
+    // SAFETY: as the caller promises; the definition is static.
+    unsafe { (*(*descriptor.cast::<GetSetDescriptor>()).getset).set.is_some() }
+}
+
+/// Is it a kind of data descriptor of C code (a field of a ctypes structure)?
+unsafe fn is_native_descriptor(kind: *mut ffi::PyTypeObject) -> bool {
+    // SAFETY: a live type.
+    unsafe {
+        !is_mutable_type(kind) && ffi::PyType_IsSubtype(kind, &raw mut ffi::PyProperty_Type) == 0
+    }
+}
+
+/// The names of the attributes of an object of a type of C code that can be set.
+pub fn settable_names<'a>(owner: Obj<'a>) -> Vec<Obj<'a>> {
+    // SAFETY: a live object's type; its MRO is a tuple of types that it keeps alive.
+    let mro = unsafe { Obj::from_ptr((*ffi::Py_TYPE(owner.as_ptr())).tp_mro) };
+    mro.into_iter()
+        .flat_map(super::code::list_items)
+        .filter(|base| !base.is(owner.type_of()) || !is_made_in_python(*base))
+        .filter_map(class_dict)
+        .flat_map(super::code::dict_items)
+        .filter(|(name, value)| {
+            // SAFETY: the type of the descriptor is checked first.
+            value.is_exactly(types().getset_descriptor)
+                && unsafe { is_settable(value.as_ptr()) }
+                && !name.is(names().class.borrow())
+        })
+        .map(|(name, _)| name)
+        .collect()
 }
 
 #[inline]
@@ -299,7 +363,7 @@ pub fn home_of_store<'a>(owner: Obj<'a>, name: Obj<'a>) -> Home<'a> {
         }
         match special_home(owner, tp) {
             home @ (Home::Module(_) | Home::OwnClass | Home::Behind(_)) => home,
-            _ => Home::Nowhere,
+            _ => native_home(owner, tp, name),
         }
     }
 }
@@ -331,7 +395,7 @@ pub fn home_of_plain_store<'a>(owner: Obj<'a>, name: Obj<'a>) -> Home<'a> {
                 };
             }
             if (*kind).tp_descr_set.is_some() {
-                return Home::Nowhere;
+                return if is_native_descriptor(kind) { Home::Slot(None) } else { Home::Nowhere };
             }
         }
         if has_storage(owner) { instance(owner, name, false, false) } else { Home::Nowhere }
@@ -488,6 +552,11 @@ pub struct Names {
     pub class: Owned,
     pub name: Owned,
     pub module: Owned,
+    pub notes: Owned,
+    pub level: Owned,
+    pub handlers: Owned,
+    pub parent: Owned,
+    pub maps: Owned,
     pub match_args: Owned,
     pub default_factory: Owned,
     pub builtins: Owned,
@@ -548,6 +617,11 @@ pub fn names() -> &'static Names {
             class: intern(c"__class__"),
             name: intern(c"__name__"),
             module: intern(c"__module__"),
+            notes: intern(c"__notes__"),
+            level: intern(c"level"),
+            handlers: intern(c"handlers"),
+            parent: intern(c"parent"),
+            maps: intern(c"maps"),
             match_args: intern(c"__match_args__"),
             default_factory: intern(c"default_factory"),
             builtins: intern(c"__builtins__"),

@@ -227,6 +227,11 @@ pub fn name(callable: Obj<'_>, receiver: Option<Obj<'_>>) -> String {
     }
 }
 
+/// The name of a C function.
+pub fn plain_name(callable: Obj<'_>) -> String {
+    name(callable, None).rsplit('.').next().unwrap_or_default().to_owned()
+}
+
 /// The name of a class.
 fn class_name(class: Obj<'_>) -> String {
     // SAFETY: the caller has a class; tp_name is a NUL-terminated string.

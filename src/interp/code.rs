@@ -15,7 +15,7 @@ use rustc_hash::{FxBuildHasher, FxHashMap};
 use super::error::{self, Raised, Result};
 use super::layout::PyCodeObject;
 use super::object::{Obj, Owned};
-use crate::observe::flow::{self, BUILTINS, Builtin, Facts, Move, Step, Target, Value};
+use crate::observe::flow::{self, BUILTINS, Builtin, Extent, Facts, Move, Step, Target, Value};
 use crate::observe::opcodes::Op;
 use crate::runtime::session::Inner;
 
@@ -302,6 +302,16 @@ impl<'a> Code<'a> {
         unsafe { tuple_item(self.raw().co_names.cast(), index) }
     }
 
+    /// The names of the arguments that the call at this offset gives by keyword, if an
+    /// instruction of their own says so (up to 3.12).
+    pub fn keyword_names(self, offset: usize) -> Option<Obj<'a>> {
+        let table = self.table()?;
+        let before = (1..=4).map_while(|back| table.at(offset.checked_sub(2 * back)?));
+        let names = before.into_iter().find(|one| opcode_name(one.opcode) == "KW_NAMES")?;
+        // SAFETY: co_consts is a tuple that the code object keeps alive.
+        unsafe { tuple_item(self.raw().co_consts.cast(), names.arg as usize) }
+    }
+
     /// `co_filename`.
     pub fn filename(self) -> String {
         // SAFETY: co_filename is a str that the code object keeps alive.
@@ -449,12 +459,16 @@ impl<'a> Code<'a> {
             keeps_locals: self.raw().co_flags & GENERATOR == 0,
         };
         let mut louder = false;
-        for ((one, step), quiet) in
+        for ((one, step), extent) in
             analysis.decoded.iter().zip(&steps).zip(flow::quiet(&steps, &about))
         {
             let Some(cell) = table.instructions.get(Analysis::unit(one)) else { continue };
             let now = cell.get();
-            let op = if quiet { Op::Irrelevant } else { step.op };
+            let op = match extent {
+                Extent::Nothing => Op::Irrelevant,
+                Extent::Elements => Op::CallOnOwn,
+                Extent::All => step.op,
+            };
             let decided = matches!(now.op, Op::LoadBuiltin) || step.op == Op::Suspend;
             if now.op != op && !decided {
                 louder |= now.op == Op::Irrelevant;

@@ -12,6 +12,8 @@ use super::types::{Special, special, special_base, types};
 /// Tells keys of one kind from the others: strings and bytes never equal numbers.
 const TEXT: u64 = 0x7465_7874_0000_0001;
 const BYTES: u64 = 0x6279_7465_0000_0001;
+/// The same for numbers that are not real.
+const COMPLEX: u64 = 0x636f_6d70_0000_0001;
 
 /// How `==` and `hash` of a key work.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -20,6 +22,7 @@ enum Equality {
     Bytes,
     Int,
     Float,
+    Complex,
     None,
     Tuple,
     /// By identity, with the hash of `object`.
@@ -63,6 +66,7 @@ fn equality_of_type(tp: *mut ffi::PyTypeObject) -> Equality {
         (t.bytes, Equality::Bytes),
         (t.int, Equality::Int),
         (t.float, Equality::Float),
+        (&raw mut ffi::PyComplex_Type, Equality::Complex),
         (t.tuple, Equality::Tuple),
     ];
     for (base, equality) in kinds {
@@ -95,6 +99,12 @@ pub fn digest(key: Obj<'_>) -> Option<u64> {
             Some(u64::MAX)
         }
         Equality::Float => Some(c_hash(key) as u64),
+        // SAFETY: a complex number or an instance of a subclass.
+        Equality::Complex => match unsafe { ffi::PyComplex_AsCComplex(key.as_ptr()) } {
+            number if number.imag != 0.0 => Some(c_hash(key) as u64 ^ COMPLEX),
+            number if number.real == -1.0 => Some(u64::MAX),
+            _ => Some(c_hash(key) as u64),
+        },
         Equality::None => Some(0x6e6f_6e65),
         Equality::Tuple => {
             super::code::list_items(key).try_fold(0x7475_706c_6500, |all: u64, item| {
@@ -111,7 +121,12 @@ pub fn digest(key: Obj<'_>) -> Option<u64> {
 /// The [`digest`] of a key for which it is the same in every execution: not by address.
 pub fn stable_digest(key: Obj<'_>) -> Option<u64> {
     let stable = match equality(key) {
-        Equality::Text | Equality::Bytes | Equality::Int | Equality::Float | Equality::None => true,
+        Equality::Text
+        | Equality::Bytes
+        | Equality::Int
+        | Equality::Float
+        | Equality::Complex
+        | Equality::None => true,
         Equality::Tuple => super::code::list_items(key).all(|item| stable_digest(item).is_some()),
         Equality::Identity | Equality::IdentityOwnHash | Equality::Own => false,
     };
@@ -313,6 +328,70 @@ pub fn shape(object: Obj<'_>) -> Shape {
             _ => Shape::Other,
         }
     }
+}
+
+/// Can elements of this object of an unknown type of C code be set?
+#[inline]
+pub fn is_native_container(object: Obj<'_>) -> bool {
+    // SAFETY: a live object's type; only its slots are read.
+    let settable = unsafe {
+        let tp = &*ffi::Py_TYPE(object.as_ptr());
+        tp.tp_as_mapping.as_ref().is_some_and(|slots| slots.mp_ass_subscript.is_some())
+            || tp.tp_as_sequence.as_ref().is_some_and(|slots| slots.sq_ass_item.is_some())
+    };
+    settable && {
+        let names = super::attributes::names();
+        super::attributes::is_c_method(object, &names.setitem) && shape(object) == Shape::Other
+    }
+}
+
+/// Is it of an unknown type of C code, whose methods may change it?
+pub fn is_native(object: Obj<'_>) -> bool {
+    /// Modules whose types do not change, or whose state is seen in another way.
+    const MODULES: &[&str] = &[
+        "_abc",
+        "_asyncio",
+        "_contextvars",
+        "_functools",
+        "_io",
+        "_multiprocessing",
+        "_queue",
+        "_socket",
+        "_sre",
+        "_ssl",
+        "_struct",
+        "_thread",
+        "_weakref",
+        "collections",
+        "contextvars",
+        "datetime",
+        "functools",
+        "greenlet",
+        "io",
+        "itertools",
+        "operator",
+        "os",
+        "posix",
+        "re",
+        "select",
+        "socket",
+        "ssl",
+        "sys",
+        "time",
+        "types",
+        "typing",
+        "weakref",
+        "zoneinfo",
+    ];
+    // SAFETY: a live type; tp_name is a NUL-terminated string. Those of builtin types and of
+    // classes that Python code has made have no dot.
+    let name = unsafe { std::ffi::CStr::from_ptr((*ffi::Py_TYPE(object.as_ptr())).tp_name) };
+    let name = name.to_str().unwrap_or_default();
+    let package = name.split_once('.').map(|(package, _)| package);
+    package.is_some_and(|package| !MODULES.contains(&package))
+        && name != "decimal.Decimal"
+        && shape(object) == Shape::Other
+        && !is_iterator(object)
 }
 
 /// Is it touched as a whole because of a class that is Python code?
@@ -602,6 +681,38 @@ pub fn is_namespace(object: Obj<'_>) -> bool {
 pub fn is_cached_function(object: Obj<'_>) -> bool {
     // SAFETY: a live object's type.
     special(unsafe { ffi::Py_TYPE(object.as_ptr()) }) == Some(Special::Cached)
+}
+
+/// Has a function of `functools.lru_cache` as many results as it keeps? `None` where it
+/// keeps all of them.
+pub fn cache_is_full(cached: Obj<'_>) -> Option<bool> {
+    /// `lru_cache_object` (`Modules/_functoolsmodule.c`).
+    #[repr(C)]
+    struct Cached {
+        base: ffi::PyObject,
+        links: [usize; 2],
+        hash: ffi::Py_hash_t,
+        key_and_result: [usize; 2],
+        wrapper: usize,
+        typed: std::ffi::c_int,
+        results: *mut ffi::PyObject,
+        hits: ffi::Py_ssize_t,
+        function: *mut ffi::PyObject,
+        most: ffi::Py_ssize_t,
+    }
+    // A method of such a function.
+    let cached = match is_cached_function(cached) {
+        true => cached,
+        false => referents(cached).into_iter().find(|one| is_cached_function(*one))?,
+    };
+    // SAFETY: the type was checked; the layout has not changed from 3.11 to 3.15. The results
+    // are in a dict, where there are any to be.
+    unsafe {
+        let cached = &*cached.as_ptr().cast::<Cached>();
+        let results = Obj::from_ptr(cached.results).filter(|results| is_dict(*results))?;
+        let bounded = cached.most >= 0;
+        bounded.then(|| ffi::PyDict_Size(results.as_ptr()) >= cached.most)
+    }
 }
 
 /// Has it a place of its own in an iteration, whatever it iterates over?

@@ -135,6 +135,20 @@ enum Effect {
     WriteAll,
     /// `cache_clear`.
     Forget,
+    /// `cache_info`: what each call counts.
+    Count,
+    /// `operator.length_hint`: how much of an iteration is left.
+    LengthHint,
+    /// `BaseException.add_note`.
+    AddNote,
+    /// `Logger.info`: asks a logger and those above it for their levels and handlers.
+    Log,
+    /// `Logger.setLevel`.
+    SetLevel,
+    /// `Logger.addHandler`.
+    ChangeHandlers,
+    /// `ChainMap.new_child`.
+    ReadMaps,
     /// Reads where a task stands.
     ReadSteps,
     /// `Task.cancel`, `Future.cancel`.
@@ -374,7 +388,11 @@ const TABLE: &[Row] = {
         ),
         (c"builtins", c"bytes", &[(c"join", AddUp)]),
         (c"builtins", c"tuple", &[(c"index", Find), (c"count", Find), (c"__contains__", Find)]),
-        (c"builtins", c"BaseException", &[(c"__init__", Nothing)]),
+        (
+            c"builtins",
+            c"BaseException",
+            &[(c"__init__", Nothing), (c"add_note", AddNote), (c"with_traceback", Nothing)],
+        ),
         (
             c"builtins",
             c"bytearray",
@@ -604,7 +622,7 @@ const TABLE: &[Row] = {
                 (c"__bool__", ReadAll),
                 (c"copy", ReadAll),
                 (c"__copy__", ReadAll),
-                (c"new_child", ReadAll),
+                (c"new_child", ReadMaps),
                 (c"keys", ReadAll),
                 (c"values", ReadAll),
                 (c"items", ReadAll),
@@ -886,7 +904,7 @@ const TABLE: &[Row] = {
                 (c"contains", Contains),
                 (c"truth", ReadLength),
                 (c"not_", ReadLength),
-                (c"length_hint", ReadLength),
+                (c"length_hint", LengthHint),
                 (c"iadd", Extend),
                 (c"iconcat", Extend),
                 (c"ior", WriteFirst),
@@ -1101,7 +1119,37 @@ const TABLE: &[Row] = {
         ),
         (c"collections", c"", &[(c"deque", Consume), (c"OrderedDict", Pairs), (c"Counter", Pairs)]),
         (c"contextvars", c"Context", &[(c"run", CallSecond)]),
-        (c"functools", c"_lru_cache_wrapper", &[(c"cache_clear", Forget)]),
+        (c"functools", c"_lru_cache_wrapper", &[(c"cache_clear", Forget), (c"cache_info", Count)]),
+        (
+            c"logging",
+            c"Logger",
+            &[
+                (c"debug", Log),
+                (c"info", Log),
+                (c"warning", Log),
+                (c"error", Log),
+                (c"exception", Log),
+                (c"critical", Log),
+                (c"log", Log),
+                (c"isEnabledFor", Log),
+                (c"getEffectiveLevel", Log),
+                (c"hasHandlers", Log),
+                (c"setLevel", SetLevel),
+                (c"addHandler", ChangeHandlers),
+                (c"removeHandler", ChangeHandlers),
+            ],
+        ),
+        (
+            c"_struct",
+            c"",
+            &[
+                (c"calcsize", Nothing),
+                (c"pack", Nothing),
+                (c"unpack", ReadAll),
+                (c"unpack_from", ReadAll),
+                (c"iter_unpack", ReadAll),
+            ],
+        ),
         (
             c"os",
             c"_Environ",
@@ -1250,7 +1298,12 @@ pub fn unknown_calls(forget: bool) -> Vec<(String, u64)> {
 type Arguments<'a> = SmallVec<[Obj<'a>; 8]>;
 
 /// The accesses of a call instruction.
-pub fn observe<'a>(instruction: Instruction, frame: Frame<'a>, sink: &mut impl Sink<'a>) {
+pub fn observe<'a>(
+    instruction: Instruction,
+    code: Code<'a>,
+    frame: Frame<'a>,
+    sink: &mut impl Sink<'a>,
+) {
     let (depth, count) = (instruction.depth, instruction.arg as usize);
     let operand = |from_top| frame.operand(depth, from_top).object();
     if instruction.op == Op::CallFunctionEx {
@@ -1262,11 +1315,20 @@ pub fn observe<'a>(instruction: Instruction, frame: Frame<'a>, sink: &mut impl S
         // `f(*iterable)` iterates over it here.
         positional.into_iter().for_each(|one| on::consume(one, sink));
         let positional = positional.into_iter().flat_map(code::list_items);
-        let named = (keywords == 1).then(|| operand(1)).flatten().into_iter();
-        let named = named.flat_map(|named| code::dict_items(named).map(|(_, value)| value));
-        return call(callable, None, positional.chain(named), sink);
+        let keywords = || (keywords == 1).then(|| operand(1)).flatten().into_iter();
+        let keywords = || keywords().flat_map(code::dict_items);
+        let named = keywords().map(|(_, value)| value);
+        let names = || keywords().map(|(name, _)| name).collect();
+        return call(callable, None, positional.chain(named), &names, sink);
     }
     let names = (instruction.op == Op::CallKw) as usize;
+    let keywords = || -> Arguments<'a> {
+        let keywords = match names {
+            0 => code.keyword_names(frame.offset(code)),
+            _ => operand(1),
+        };
+        keywords.into_iter().flat_map(code::list_items).collect()
+    };
     // 3.13+: callable, self or NULL, arguments; before: NULL, callable or method, self.
     let (callable, receiver) = match (operand(count + 2 + names), operand(count + 1 + names)) {
         (Some(callable), receiver) => (callable, receiver),
@@ -1274,7 +1336,25 @@ pub fn observe<'a>(instruction: Instruction, frame: Frame<'a>, sink: &mut impl S
         (None, None) => return,
     };
     let arguments = (1..=count).rev().filter_map(|from_top| operand(from_top + names));
-    call(callable, receiver, arguments, sink);
+    call(callable, receiver, arguments, &keywords, sink);
+}
+
+/// What such a call of a builtin function asks the elements of its argument.
+pub fn observe_elements<'a>(instruction: Instruction, frame: Frame<'a>, sink: &mut impl Sink<'a>) {
+    let operand = |from_top| frame.operand(instruction.depth, from_top).object();
+    let (Some(own), Some(callable)) = (operand(1), operand(3).or_else(|| operand(2))) else {
+        return;
+    };
+    let ask = match callables::resolve(callable) {
+        Callee::Native { definition, .. } => match effect_of(definition) {
+            Some(Effect::TestEach) => on::read_structure,
+            Some(Effect::AddUp) => on::read_all,
+            Some(Effect::CallEach) => on::read_deep,
+            _ => return,
+        },
+        _ => return,
+    };
+    on::elements(own, true, 2).into_iter().for_each(|element| ask(element, sink));
 }
 
 /// A call of `callable`, which may be a method with its object beside it.
@@ -1283,6 +1363,7 @@ fn call<'a>(
     callable: Obj<'a>,
     receiver: Option<Obj<'a>>,
     arguments: impl Iterator<Item = Obj<'a>>,
+    keywords: &dyn Fn() -> Arguments<'a>,
     sink: &mut impl Sink<'a>,
 ) {
     let (definition, bound) = match callables::resolve(callable) {
@@ -1294,7 +1375,7 @@ fn call<'a>(
         Callee::Instance(class) => (class.address() ^ INSTANCE, Some(callable)),
         Callee::Cached { function, receiver: bound } => {
             let all = bound.into_iter().chain(receiver).chain(arguments).collect();
-            return call_cached(function, all, sink);
+            return call_cached(callable, function, all, sink);
         }
         Callee::Partial { .. } => {
             return call_dynamic(callable, receiver.into_iter().chain(arguments).collect(), sink);
@@ -1309,6 +1390,7 @@ fn call<'a>(
     }
     let all: Arguments<'a> = bound.into_iter().chain(receiver).chain(arguments).collect();
     match effect {
+        Some(Effect::Update) => update_with_keywords(&all, &keywords(), sink),
         Some(effect) => apply(effect, &all, sink),
         None => unknown(callable, definition, bound.or(receiver), &all, sink),
     }
@@ -1330,7 +1412,7 @@ fn call_dynamic<'a>(callable: Obj<'a>, arguments: Arguments<'a>, sink: &mut impl
             Callee::Class(class) => (class.address(), None),
             Callee::Cached { function, receiver } => {
                 let all = receiver.into_iter().chain(all).collect();
-                return call_cached(function, all, sink);
+                return call_cached(callable, function, all, sink);
             }
             Callee::Python { code, .. } if is_traced(code) => return,
             Callee::Python { code, receiver } => (code.as_obj().address(), receiver),
@@ -1364,7 +1446,12 @@ pub fn call_special<'a>(method: Obj<'a>, object: Option<Obj<'a>>, sink: &mut imp
 
 /// A call of a function of `functools.lru_cache`: looks its result up. (It is kept when
 /// the function returns.)
-fn call_cached<'a>(function: Obj<'a>, mut arguments: Arguments<'a>, sink: &mut impl Sink<'a>) {
+fn call_cached<'a>(
+    cached: Obj<'a>,
+    function: Obj<'a>,
+    mut arguments: Arguments<'a>,
+    sink: &mut impl Sink<'a>,
+) {
     let Some(code) = callables::code_of(function).filter(|code| is_traced(*code)) else { return };
     if let Some(count) = code.plain_arguments() {
         let missing = count.saturating_sub(arguments.len());
@@ -1372,7 +1459,13 @@ fn call_cached<'a>(function: Obj<'a>, mut arguments: Arguments<'a>, sink: &mut i
         arguments.extend(defaults.into_iter().rev().take(missing).rev());
     }
     sink.touch(Touch::new(function, result_of(code, arguments), Kind::Read));
-    sink.touch(Touch::new(function, Field::Order, Kind::Read));
+    // One that is full forgets another result, and may forget this one the next time.
+    let order = match containers::cache_is_full(cached) {
+        Some(true) => Kind::Hit,
+        Some(false) => Kind::Miss,
+        None => Kind::Read,
+    };
+    sink.touch(Touch::new(function, Field::Order, order));
     crate::interp::tracer::observe_returns(code);
 }
 
@@ -1612,6 +1705,21 @@ fn format_fields<'a>(arguments: &[Obj<'a>], sink: &mut impl Sink<'a>) {
     }
 }
 
+/// `dict.update(other, key=value)`: the last arguments are those by keyword.
+fn update_with_keywords<'a>(arguments: &[Obj<'a>], names: &[Obj<'a>], sink: &mut impl Sink<'a>) {
+    let Some((&dict, arguments)) = arguments.split_first() else { return };
+    if names.is_empty() || containers::shape(dict) != Shape::Dict {
+        return update(dict, arguments, sink);
+    }
+    let (positional, values) = arguments.split_at(arguments.len().saturating_sub(names.len()));
+    if !positional.is_empty() {
+        update(dict, positional, sink);
+    }
+    for (name, value) in names.iter().zip(values) {
+        on::store_key(dict, *name, Some(*value), sink);
+    }
+}
+
 /// `dict.update`: key by key, where the argument is a dict or a list of pairs.
 pub fn update<'a>(dict: Obj<'a>, arguments: &[Obj<'a>], sink: &mut impl Sink<'a>) {
     match arguments {
@@ -1679,6 +1787,12 @@ fn unknown<'a>(
     }
     if callables::is_thread_safe(callable) {
         return;
+    }
+    if is_method
+        && !matches!(callables::resolve(callable), Callee::Python { .. })
+        && let Some(first) = arguments.first()
+    {
+        foreign::call_native(&callables::plain_name(callable), *first, sink);
     }
     let mut given = arguments;
     if let Callee::Python { code, .. } = callables::resolve(callable)
@@ -1961,6 +2075,49 @@ fn apply<'a>(effect: Effect, arguments: &[Obj<'a>], sink: &mut impl Sink<'a>) {
                     if next.is_some() || future.is(first) { Kind::Write } else { Kind::Read };
                 sink.touch(Touch::new(future, Field::Whole, kind));
             }
+        }
+        Effect::Count => {
+            if let Callee::Cached { function, .. } = callables::resolve(first) {
+                // Calls count without getting in each other's way.
+                sink.touch(Touch::new(function, Field::Order, Kind::Write));
+            }
+        }
+        Effect::LengthHint => {
+            on::read_structure(first, sink);
+            if containers::is_iterator(first) {
+                sink.touch(Touch::new(first, Field::Whole, Kind::Read));
+                on::consume_lengths(first, sink);
+            }
+        }
+        Effect::AddNote => {
+            let name = attributes::names().notes.borrow();
+            match value_of(first, name) {
+                Some(notes) if containers::shape(notes) == Shape::List => {
+                    on::load_attribute(first, name, sink);
+                    append(notes, second, sink);
+                }
+                _ => on::store_attribute(first, name, second, sink),
+            }
+        }
+        Effect::Log => {
+            let names = attributes::names();
+            let mut next = Some(first);
+            for _ in 0..16 {
+                let Some(logger) = next.filter(|logger| !logger.is_none()) else { break };
+                on::touch_attributes(logger, Kind::Read, sink);
+                let handlers = value_of(logger, names.handlers.borrow());
+                each(handlers, sink, on::read_all);
+                next = value_of(logger, names.parent.borrow());
+            }
+        }
+        Effect::SetLevel => {
+            on::store_attribute(first, attributes::names().level.borrow(), second, sink);
+        }
+        Effect::ChangeHandlers => {
+            each(value_of(first, attributes::names().handlers.borrow()), sink, on::write_all);
+        }
+        Effect::ReadMaps => {
+            each(value_of(first, attributes::names().maps.borrow()), sink, on::read_all);
         }
         Effect::ReadSteps => sink.touch(Touch::new(first, Field::Structure, Kind::Read)),
         Effect::ReadState => on::touch_state(first, Kind::Read, sink),

@@ -328,8 +328,19 @@ pub trait Facts {
     fn locals(&self) -> usize;
 }
 
+/// How much of a step is to be observed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// All.
+    All,
+    /// What a builtin function asks the elements of the frame's own container.
+    Elements,
+    /// Nothing.
+    Nothing,
+}
+
 /// Which of the steps are quiet.
-pub fn quiet(steps: &[Step], facts: &impl Facts) -> Vec<bool> {
+pub fn quiet(steps: &[Step], facts: &impl Facts) -> Vec<Extent> {
     let mut before: Vec<Option<State>> = vec![None; steps.len()];
     let start = State { locals: vec![Value::Any; facts.locals()], stack: vec![] };
     let mut work = vec![0];
@@ -374,7 +385,13 @@ pub fn quiet(steps: &[Step], facts: &impl Facts) -> Vec<bool> {
         let _ = answers;
     }
     let judge = |(at, (step, state)): (usize, (&Step, Option<State>))| {
-        state.is_some_and(|mut state| state.step(at, step, facts))
+        let Some(mut state) = state else { return Extent::All };
+        let elements = state.goes_into_elements(step);
+        match (state.step(at, step, facts), elements) {
+            (false, _) => Extent::All,
+            (true, true) => Extent::Elements,
+            (true, false) => Extent::Nothing,
+        }
     };
     steps.iter().zip(before).enumerate().map(judge).collect()
 }
@@ -688,6 +705,18 @@ impl State {
             }
         }
         false
+    }
+
+    /// Is it a call of a builtin function with one container of the frame's own?
+    fn goes_into_elements(&self, step: &Step) -> bool {
+        let is_builtin = |value| {
+            use Builtin::{Fold, Make, Numeric};
+            matches!(value, Value::Builtin(Fold | Numeric | Make(_)))
+        };
+        step.moves == Move::Call
+            && step.arg == 1
+            && self.top(1).is_own()
+            && (is_builtin(self.top(2)) || is_builtin(self.top(3)))
     }
 
     fn load_attribute(&mut self, name: u32, method: bool, facts: &impl Facts) -> bool {

@@ -1,6 +1,6 @@
-//! Instances of classes whose Python code is not traced. What that code does to them is one
-//! step that may concern anything in them: it reads or writes the object as a whole, and each
-//! of its attributes, which traced code may use as well.
+//! Objects whose class is code that is not seen: Python code that is not traced, or unknown C
+//! code. What that code does to them is one step that may concern anything in them: it reads or
+//! writes the object as a whole, and each of its attributes, which traced code may use as well.
 
 use super::calls;
 use super::instruction as on;
@@ -15,6 +15,24 @@ use crate::trace::Kind;
 /// Methods that only read a container, whatever else they do.
 const READERS: &[&str] =
     &["copy", "count", "get", "has_key", "index", "items", "keys", "most_common", "values"];
+
+/// The same of objects of C code, which may be buffers, tables, digests or documents.
+const NATIVE_READERS: &[&str] = &[
+    "all",
+    "any",
+    "astype",
+    "digest",
+    "find",
+    "findall",
+    "hexdigest",
+    "iter",
+    "max",
+    "mean",
+    "min",
+    "sum",
+    "tobytes",
+    "tolist",
+];
 
 /// Methods of loggers, for which the order of messages is no state.
 const REPORTS: &[&str] =
@@ -77,14 +95,15 @@ pub fn operate<'a>(
     kind: Kind,
     sink: &mut impl Sink<'a>,
 ) -> bool {
-    if !attributes::is_of_python_class(object) {
-        return false;
-    }
-    let unseen = methods.iter().any(|method| is_unseen(object, method));
-    if unseen {
+    let unseen = match attributes::is_of_python_class(object) {
+        true => methods.iter().any(|method| is_unseen(object, method)),
+        false => false,
+    };
+    if unseen || containers::is_native_container(object) {
         touch(object, kind, sink);
+        return true;
     }
-    unseen
+    false
 }
 
 fn is_unseen(object: Obj<'_>, method: &Owned) -> bool {
@@ -92,22 +111,28 @@ fn is_unseen(object: Obj<'_>, method: &Owned) -> bool {
     method.is_some_and(|method| calls::is_untraced(method) && !callables::is_inert(method))
 }
 
-/// Is its class one that is not traced, by the code that makes its instances or looks into them?
+/// Is its class one that is not seen, by the code that makes its instances or looks into them?
 #[inline]
 pub fn is_foreign(object: Obj<'_>) -> bool {
-    attributes::is_of_python_class(object) && !containers::is_class(object) && {
-        let Names { init, getitem, iter, next, .. } = names();
-        [init, getitem, iter, next].into_iter().any(|method| is_unseen(object, method))
+    if !attributes::is_of_python_class(object) {
+        return containers::is_native_container(object);
+    }
+    let Names { init, getitem, iter, next, .. } = names();
+    !containers::is_class(object)
+        && ([init, getitem, iter, next].into_iter().any(|method| is_unseen(object, method))
+            || containers::is_native_container(object))
+}
+
+/// A call of a method of C code that is not known.
+pub fn call_native<'a>(name: &str, receiver: Obj<'a>, sink: &mut impl Sink<'a>) {
+    if containers::is_native(receiver) {
+        let reads = [READERS, NATIVE_READERS, SPECIAL_READERS].iter().any(|l| l.contains(&name));
+        touch(receiver, if reads { Kind::Read } else { Kind::Write }, sink);
     }
 }
 
 /// A call of a method that is not traced.
-pub fn call<'a>(
-    callable: Obj<'a>,
-    code: Code<'a>,
-    receiver: Obj<'a>,
-    sink: &mut impl Sink<'a>,
-) {
+pub fn call<'a>(callable: Obj<'a>, code: Code<'a>, receiver: Obj<'a>, sink: &mut impl Sink<'a>) {
     if !has_state(receiver) || callables::is_inert(callable) {
         return;
     }

@@ -127,7 +127,10 @@ pub fn observe<'a>(
                 sink.touch(Touch::new(it, Field::Whole, Kind::Write));
             });
         }
-        Op::Call | Op::CallKw | Op::CallFunctionEx => calls::observe(instruction, frame, sink),
+        Op::Call | Op::CallKw | Op::CallFunctionEx => {
+            calls::observe(instruction, code, frame, sink)
+        }
+        Op::CallOnOwn => calls::observe_elements(instruction, frame, sink),
         Op::Consume => each(operand(1), sink, consume),
         Op::KeepResult => calls::keep_result(code, frame, sink),
         Op::Merge | Op::Unary => each(operand(1), sink, read_all),
@@ -958,6 +961,15 @@ pub fn consume<'a>(iterable: Obj<'a>, sink: &mut impl Sink<'a>) {
     }
 }
 
+/// How much an iterator has left: what it iterates over may have grown.
+pub fn consume_lengths<'a>(iterator: Obj<'a>, sink: &mut impl Sink<'a>) {
+    if let Step::Index(container, _) | Step::Key(container, _) | Step::Element(container, _) =
+        containers::step(iterator)
+    {
+        sink.touch(Touch::new(container, Field::Structure, Kind::Read));
+    }
+}
+
 /// Everything in a mapping, or all that iterating over something else gives.
 pub fn take<'a>(argument: Obj<'a>, sink: &mut impl Sink<'a>) {
     match containers::shape(argument) {
@@ -1070,9 +1082,11 @@ pub fn touch_attributes<'a>(owner: Obj<'a>, kind: Kind, sink: &mut impl Sink<'a>
         });
         sink.touch(Touch::new(owner, Field::Structure, kind).stored_in(dict));
     }
-    for name in attributes::slot_names(owner) {
-        sink.touch(Touch::keyed(owner, name, kind));
-    }
+    let names = match attributes::is_of_python_class(owner) {
+        true => attributes::slot_names(owner),
+        false => attributes::settable_names(owner),
+    };
+    names.into_iter().for_each(|name| sink.touch(Touch::keyed(owner, name, kind)));
 }
 
 /// All attributes of an instance, in its dict and its slots: their values.

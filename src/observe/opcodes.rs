@@ -68,6 +68,8 @@ pub enum Op {
     CallKw,
     /// A call with `*args`.
     CallFunctionEx,
+    /// A call of a builtin function with a container that only this frame has.
+    CallOnOwn,
     /// Iterates over the top to its end.
     Consume,
     /// Reads all of the mapping on top.
@@ -302,8 +304,8 @@ impl Op {
             BinaryOp => (FIRST_IN_PLACE..=LAST_IN_PLACE).contains(&(arg as usize)),
             StoreAttr | DeleteAttr | StoreGlobal | DeleteGlobal | StoreName | DeleteName
             | StoreDeref | DeleteDeref | StoreSubscr | StoreSlice | DeleteSubscr | ForIter
-            | Call | CallKw | CallFunctionEx | Consume | Unpack | Enter | Exit | Send | Suspend
-            | ImportName | ImportStar => true,
+            | Call | CallKw | CallFunctionEx | CallOnOwn | Consume | Unpack | Enter | Exit
+            | Send | Suspend | ImportName | ImportStar => true,
             _ => false,
         }
     }
