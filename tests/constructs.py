@@ -4,6 +4,7 @@ Each line names a construct, says what the shared state `s` is, and gives three 
 the construct itself, something that conflicts with it, and something similar that does not.
 """
 
+import sysconfig
 import textwrap
 from dataclasses import dataclass
 
@@ -177,12 +178,157 @@ def count_up(n):
 """
 
 
+# An installed package, as far as its file is concerned.
+LIBRARY = """
+import threading
+
+
+class Tally:
+    def __init__(self, **items):
+        self.count = 0
+        self.items = items
+
+    def peek(self):
+        return int(str(self.count))
+
+    def look(self):
+        return self.count
+
+    def add(self, n):
+        self.count += n
+
+    @property
+    def value(self):
+        return self.count
+
+    @value.setter
+    def value(self, value):
+        self.count = value
+
+    def __call__(self, n):
+        self.count += n
+
+    def __getitem__(self, key):
+        return self.items[key]
+
+    def __setitem__(self, key, value):
+        self.items[key] = value
+
+    def __delitem__(self, key):
+        del self.items[key]
+
+    def __contains__(self, key):
+        return key in self.items
+
+    def __iter__(self):
+        return iter(self.items)
+
+    def __len__(self):
+        return len(self.items)
+
+    def __eq__(self, other):
+        return self.count == other
+
+    def __lt__(self, other):
+        return self.count < other
+
+    def __add__(self, other):
+        return self.count + other
+
+    def __iadd__(self, other):
+        self.count += other
+        return self
+
+    def __repr__(self):
+        return str(self.count)
+
+    def __enter__(self):
+        self.count += 1
+
+    def __exit__(self, *exception):
+        pass
+
+    def pairs(self):
+        yield from self.items.items()
+
+
+class Tickets:
+    def __init__(self):
+        self.count = 0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        self.count += 1
+        return self.count
+
+
+class Locked:
+    def __init__(self):
+        self.count = 0
+        self.lock = threading.Lock()
+
+    def add(self, n):
+        with self.lock:
+            self.count += n
+            return self.count
+
+
+class Record:
+    def __init__(self):
+        self.x = self.y = 0
+
+    def __setattr__(self, name, value):
+        self.__dict__[name] = value
+
+
+class Magic(dict):
+    def __getattr__(self, name):
+        return self[name]
+
+    def __setattr__(self, name, value):
+        self[name] = value
+
+
+class Slots:
+    __slots__ = ("count",)
+
+    def __init__(self):
+        self.count = 0
+
+    def add(self, n):
+        self.count += n
+
+
+def bump(tally):
+    tally.count += 1
+"""
+LIBRARY_FILE = sysconfig.get_path("purelib") + "/library.py"
+
+
+def library():
+    """The classes of the package, and one of the user's own that inherits."""
+    module = {"__name__": "library"}
+    exec(compile(LIBRARY, LIBRARY_FILE, "exec"), module)
+    return {name: value for name, value in module.items() if not name.startswith("__")}
+
+
+INHERITING = """
+class OwnTally(Tally):
+    def add_twice(self):
+        super().add(2)
+"""
+
+
 def explore(setup, first, second):
-    namespace = {}
+    namespace = library()
+    exec(compile(INHERITING, "<support>", "exec"), namespace)
     imports = (
-        "import array, bisect, collections, contextlib, contextvars, copy, csv, dataclasses\n"
-        "import decimal, enum, functools, heapq, io, itertools, operator, os, random, struct, sys\n"
-        "import threading, types, weakref\n"
+        "import array, bisect, collections, configparser, contextlib, contextvars, copy, csv\n"
+        "import ctypes, dataclasses, decimal, enum, functools, hashlib, heapq, io, itertools\n"
+        "import logging, mmap, operator, os, random, struct, sys, threading, types, weakref\n"
+        "import xml.etree.ElementTree as tree\n"
         "from collections import ChainMap, Counter, OrderedDict, defaultdict, deque\n"
     )
     support = compile(imports + SUPPORT, "<support>", "exec")
@@ -235,8 +381,18 @@ def summary(value, depth=6):
         return kind, [deeper(item) for item in value]
     if kind in {"Holder", "WithProperty", "Derived", "Base", "ChainMap", "SimpleNamespace"}:
         return kind, deeper(vars(value))
+    if kind in {"Tally", "OwnTally", "Tickets", "Locked", "Record", "Logger", "UserDict"}:
+        return kind, deeper(vars(value))
+    if kind == "Element":
+        return kind, deeper(value.attrib)
     if kind in {"Slotted", "Point"}:
         return kind, value.x, value.y
+    if kind == "Slots":
+        return kind, value.count
+    if kind == "_Hash" or kind == "HASH":
+        return kind, value.hexdigest()
+    if kind == "Context":
+        return kind, value.prec
     if kind in {"StringIO", "BytesIO"}:
         return kind, value.getvalue()
     if kind == "module":
@@ -337,7 +493,7 @@ CONSTRUCTS = [
         ("setdefault, known", "s.d.setdefault('a', 1)", "s.d['a'] = 5", "s.d.setdefault('a', 3)"),
         ("pop", "s.d.pop('a')", "s.d['a'] = 3", "s.d['b'] = 3"),
         ("popitem", "s.d.popitem()", "s.d['b'] = 3", "s.e['b'] = 3"),
-        ("update", "s.d.update(a=5)", "s.d['a'] = 3", "s.e['a'] = 3"),
+        ("update", "s.d.update(a=5)", "s.d['a'] = 3", "s.d['b'] = 3"),
         ("clear", "s.d.clear()", "s.d['a'] = 3", "s.e['a'] = 3"),
         ("copy", "s.d.copy()", "s.d['a'] = 3", "s.e['a'] = 3"),
         ("keys", "list(s.d.keys())", "s.d['z'] = 3", "s.e['a'] = 3"),
@@ -377,6 +533,8 @@ CONSTRUCTS = [
         ("IntEnum", "s.d[Number.ONE]", "s.d[1] = 1", "s.d[-2] = 1"),
         ("-1 and -2", "s.d[-1]", "s.d[-1.0] = 1", "s.d[-2] = 1"),
         ("own __eq__", "s.d[OwnKey(3)] = 1", "s.d[OwnKey(3)] = 2", "s.d['x'] = 2"),
+        ("complex", "s.d[1 + 0j]", "s.d[1] = 1", "s.d[-1] = 1"),
+        ("complex, not real", "s.d.get(1j)", "s.d[1j] = 1", "s.d[2j] = 1"),
     ),
     *rows(
         "list",
@@ -521,6 +679,7 @@ CONSTRUCTS = [
         ("ChainMap load", "s.cm['b']", "s.m2['b'] = 7", "s.m2['c'] = 1"),
         ("ChainMap store", "s.cm['a'] = 5", "s.m1['a'] = 7", "s.m2['b'] = 1"),
         ("ChainMap.get", "s.cm.get('b')", "s.m2['b'] = 7", "s.m2['c'] = 1"),
+        ("ChainMap.new_child", "s.cm.new_child()['b']", "s.m2['b'] = 7", "s.m2['c'] = 1"),
         ("ChainMap for", "list(s.cm)", "s.m2['z'] = 7", "s.o['c'] = 1"),
     ),
     *rows(
@@ -722,6 +881,12 @@ CONSTRUCTS = [
             "s.d[0]['b'] = 5",
         ),
         ("dotted attrgetter", "operator.attrgetter('h.x')(s)", "s.h.x = 1", "s.h.y = 1"),
+        ("any of an own list", "any([s.l[2], s.l[2]])", "s.l[2].append(9)", "s.l[0].append(9)"),
+        ("all of an own tuple", "all((s.l[2], s.k))", "s.l[2].append(9)", "s.l[0].append(9)"),
+        ("sum of an own list", "sum([s.l[2], s.k], [])", "s.l[2].append(9)", "s.l[0].append(9)"),
+        ("max of an own list", "max([s.l[2], s.k])", "s.l[2].append(9)", "s.l[0].append(9)"),
+        ("any of own values", "x = {1: s.l[2]}\nr = any(x.values())", "s.l[2].append(9)", "s.k[0]"),
+        ("f(*own list)", "len(*[s.l[2]])", "s.l[2].append(9)", "s.l[0].append(9)"),
     ),
     *rows(
         "functions that call others",
@@ -826,6 +991,7 @@ CONSTRUCTS = [
             "s.fresh(1).append(2)",
         ),
         ("cache_clear", "s.f() + s.f()", "s.f.cache_clear()", "s.k[0]"),
+        ("cache_info", "s.f.cache_info().misses", "s.f()", "s.k[0]"),
     ),
     *rows(
         "buffers beside bytes",
@@ -870,5 +1036,87 @@ CONSTRUCTS = [
         ),
         ("os.environ", "os.environ.get('SHARED')", "os.environ['SHARED'] = '1'", "s.k[0] = 1"),
         ("os.getenv", "os.getenv('SHARED')", "os.environ['SHARED'] = '1'", "s.k[0] = 1"),
+    ),
+    *rows(
+        "classes that are not traced",
+        "s.t = Tally(a=0, b=0); s.u = Tally(a=0); s.k = Locked(); s.r = Record(); s.s = Slots()\n"
+        "s.n = Tickets(); s.o = Tickets(); "
+        "s.m = Magic(x=0, y=0); s.own = OwnTally(); s.t.mark = 0",
+        ("method", "s.t.add(1)", "s.t.peek()", "s.u.add(1)"),
+        ("method that only looks", "s.t.look()", "s.t.add(1)", "s.t.look()"),
+        ("unbound method", "Tally.add(s.t, 1)", "s.t.peek()", "s.u.add(1)"),
+        ("saved method", "add = s.t.add\nadd(1)", "s.t.peek()", "s.u.add(1)"),
+        ("methodcaller", "operator.methodcaller('add', 1)(s.t)", "s.t.peek()", "s.u.add(1)"),
+        ("map", "list(map(s.t.add, [1]))", "s.t.peek()", "s.u.add(1)"),
+        ("super", "s.own.add_twice()", "s.own.peek()", "s.u.add(1)"),
+        ("method of slots", "s.s.add(1)", "s.s.count", "s.u.add(1)"),
+        ("attribute beside a method", "s.t.count", "s.t.add(1)", "s.u.add(1)"),
+        ("store beside a method", "s.t.count = 5", "s.t.peek()", "s.t.mark = 5"),
+        ("property", "s.t.value", "s.t.add(1)", "s.t.value"),
+        ("property store", "s.t.value = 5", "s.t.count", "s.u.value = 5"),
+        ("__getattr__", "s.m.x", "s.m.x = 5", "s.m.y"),
+        ("__setattr__", "s.r.x = 5", "s.r.x", "s.r.y = 5"),
+        ("__call__", "s.t(1)", "s.t.peek()", "s.u(1)"),
+        ("load", "s.t['a']", "s.t['a'] = 5", "s.t['b']"),
+        ("augmented", "s.t['a'] += 1", "s.t['a'] += 1", "s.u['a'] += 1"),
+        ("delete", "del s.t['a']", "'a' in s.t", "del s.u['a']"),
+        ("in", "'z' in s.t", "s.t['z'] = 1", "'a' in s.t"),
+        ("len", "len(s.t)", "s.t['z'] = 1", "len(s.t)"),
+        ("truth", "1 if s.t else 2", "s.t.items.clear() or s.t.add(1)", "not s.t"),
+        ("for", "[k for k in s.t]", "s.t['z'] = 1", "[k for k in s.t]"),
+        ("list()", "list(s.t)", "s.t['z'] = 1", "list(s.t)"),
+        ("generator", "list(s.t.pairs())", "s.t['a'] = 5", "list(s.t.pairs())"),
+        ("unpacking", "a, b = s.t\nr = a", "del s.t['a']", "a, *b = s.t"),
+        ("next", "next(s.n)", "s.n.count", "next(s.o)"),
+        ("iterator", "for x in s.n:\n    r = x\n    break", "next(s.n)", "next(s.o)"),
+        ("==", "s.t == 0", "s.t.add(1)", "s.t == 1"),
+        ("<", "s.t < 1", "s.t.add(1)", "s.t < 0"),
+        ("+", "s.t + 1", "s.t.add(1)", "s.t + 2"),
+        ("+=", "t = s.t\nt += 1", "s.t.peek()", "t = s.u\nt += 1"),
+        ("repr", "repr(s.t)", "s.t.add(1)", "str(s.t)"),
+        ("f-string", "f'{s.t}'", "s.t.add(1)", "f'{s.t}'"),
+        ("with", "with s.t: pass", "s.t.peek()", "with s.u: pass"),
+        ("given to a function", "bump(s.t)", "s.t.peek()", "bump(s.u)"),
+        ("with a lock of its own", "s.k.add(1)", "s.k.add(1)", "s.k.count"),
+    ),
+    *rows(
+        "classes of the library",
+        "s.c = configparser.ConfigParser(); s.c['x'] = {'n': '0'}\n"
+        "s.d = collections.UserDict(a=1); s.log = logging.Logger('x', 10)\n"
+        "s.e = ValueError(); s.e.add_note('a'); s.bare = ValueError()\n"
+        "s.i = iter([1, 2]); s.l = [1]; s.j = iter(s.l)",
+        ("ConfigParser", "s.c.get('x', 'n')", "s.c.set('x', 'n', '1')", "s.c.get('x', 'n')"),
+        ("section", "s.c['x']['n']", "s.c['x']['n'] = '1'", "s.d['a']"),
+        ("UserDict", "s.d['a']", "s.d['a'] = 2", "s.d['a']"),
+        ("UserDict.data", "s.d.data = {}", "s.d['a']", "len(s.l)"),
+        ("setLevel", "s.log.isEnabledFor(10)", "s.log.setLevel(20)", "s.log.level"),
+        ("level", "s.log.level", "s.log.setLevel(20)", "s.log.info('x')"),
+        (
+            "addHandler",
+            "len(s.log.handlers)",
+            "s.log.addHandler(logging.NullHandler())",
+            "s.log.hasHandlers()",
+        ),
+        ("add_note", "s.e.__notes__[:]", "s.e.add_note('b')", "s.bare.add_note('b')"),
+        ("first note", "hasattr(s.bare, '__notes__')", "s.bare.add_note('b')", "s.e.__notes__"),
+        ("length_hint", "operator.length_hint(s.i)", "next(s.i)", "next(s.j)"),
+        ("length_hint of a list", "operator.length_hint(s.j)", "s.l.append(1)", "s.l[0] = 2"),
+    ),
+    *rows(
+        "unknown types of C code",
+        "s.e = tree.Element('e'); s.f = tree.Element('f')\n"
+        "s.h = hashlib.md5(); s.i = hashlib.md5()\n"
+        "s.c = decimal.Context(prec=5); s.a = (ctypes.c_int * 2)(); s.m = mmap.mmap(-1, 8)\n"
+        "class P(ctypes.Structure):\n    _fields_ = [('x', ctypes.c_int), ('y', ctypes.c_int)]\n"
+        "s.p = P()",
+        ("method", "s.e.set('n', '1')", "s.e.get('n')", "s.f.get('n')"),
+        ("method that reads", "s.e.get('n')", "s.e.set('n', '1')", "s.e.get('n')"),
+        ("attribute", "s.e.text", "s.e.text = 'a'", "s.e.tail = 'a'"),
+        ("attribute beside a method", "s.e.tail = 'a'", "s.e.clear() or s.e.tail", "s.f.tail"),
+        ("attribute with a check", "s.c.prec", "s.c.prec = 3", "s.c.Emax"),
+        ("digest", "s.h.hexdigest()", "s.h.update(b'a')", "s.i.update(b'a')"),
+        ("element", "s.a[0]", "s.a[0] = 1", "s.a[1]"),
+        ("element of a mapping of memory", "s.m[0]", "s.m[0] = 1", "s.m[1]"),
+        ("field of a structure", "s.p.x", "s.p.x = 1", "s.p.y = 1"),
     ),
 ]

@@ -64,7 +64,8 @@ def explore_dpor(
         max_timeouts: With ``clock="explored"``, so many waits of each worker may end early
             in one execution; further ones end when nobody can run.
         trace_packages: Patterns of module names (``"pkg.*"``) outside the user's own files
-            that are traced as well.
+            that are traced as well. Of code that is not traced, a call is one step, which
+            concerns the whole object whose method is called.
         carrier: What workers run on: ``"fibers"`` or ``"threads"`` of the operating system,
             which are slower. None: what the environment variable ``FRONTRUN_CARRIER`` says,
             fibers if it says nothing.

@@ -342,6 +342,12 @@ impl<'a> Code<'a> {
         unsafe { Obj::from_arg(self.raw().co_name.cast()) }
     }
 
+    /// Does a call of it only make a generator?
+    pub fn makes_generator(self) -> bool {
+        const GENERATOR: c_int = 0x20 | 0x200;
+        self.raw().co_flags & GENERATOR != 0
+    }
+
     /// Is it a function inside of another one, and no method?
     pub fn is_nested(self) -> bool {
         self.qualified_name().rsplit('.').nth(1) == Some("<locals>")

@@ -683,8 +683,8 @@ pub fn is_cached_function(object: Obj<'_>) -> bool {
     special(unsafe { ffi::Py_TYPE(object.as_ptr()) }) == Some(Special::Cached)
 }
 
-/// Has a function of `functools.lru_cache` as many results as it keeps? `None` where it
-/// keeps all of them.
+/// Has a function of `functools.lru_cache` nearly as many results as it keeps, so that those
+/// which workers are about to add may be too many? `None` where it keeps all of them.
 pub fn cache_is_full(cached: Obj<'_>) -> Option<bool> {
     /// `lru_cache_object` (`Modules/_functoolsmodule.c`).
     #[repr(C)]
@@ -700,6 +700,7 @@ pub fn cache_is_full(cached: Obj<'_>) -> Option<bool> {
         function: *mut ffi::PyObject,
         most: ffi::Py_ssize_t,
     }
+    const ABOUT_TO_BE_ADDED: ffi::Py_ssize_t = 8;
     // A method of such a function.
     let cached = match is_cached_function(cached) {
         true => cached,
@@ -710,8 +711,8 @@ pub fn cache_is_full(cached: Obj<'_>) -> Option<bool> {
     unsafe {
         let cached = &*cached.as_ptr().cast::<Cached>();
         let results = Obj::from_ptr(cached.results).filter(|results| is_dict(*results))?;
-        let bounded = cached.most >= 0;
-        bounded.then(|| ffi::PyDict_Size(results.as_ptr()) >= cached.most)
+        let bounded = cached.most > 0;
+        bounded.then(|| ffi::PyDict_Size(results.as_ptr()) + ABOUT_TO_BE_ADDED >= cached.most)
     }
 }
 

@@ -1211,6 +1211,10 @@ static EFFECTS: OnceLock<FxHashMap<usize, Effect>> = OnceLock::new();
 /// often, by address.
 static UNKNOWN: LazyLock<Mutex<FxHashMap<usize, (String, u64)>>> = LazyLock::new(Mutex::default);
 
+/// What the last call of a function of `functools.lru_cache` has done to what is kept for
+/// other arguments, by address: its return does the same.
+static CACHES: LazyLock<Mutex<FxHashMap<usize, Kind>>> = LazyLock::new(Mutex::default);
+
 /// Looks the functions of the table up. Called once.
 pub fn init() -> Result<()> {
     let mut effects = FxHashMap::default();
@@ -1465,6 +1469,7 @@ fn call_cached<'a>(
         Some(false) => Kind::Miss,
         None => Kind::Read,
     };
+    CACHES.lock().insert(function.address(), order);
     sink.touch(Touch::new(function, Field::Order, order));
     crate::interp::tracer::observe_returns(code);
 }
@@ -1476,6 +1481,8 @@ pub fn keep_result<'a>(code: Code<'a>, frame: Frame<'a>, sink: &mut impl Sink<'a
     let arguments = (0..count).filter_map(|index| frame.local(index));
     let arguments = arguments.map(|one| containers::cell_value(one).unwrap_or(one)).collect();
     sink.touch(Touch::new(function, result_of(code, arguments), Kind::Write));
+    let order = CACHES.lock().get(&function.address()).copied();
+    sink.touch(Touch::new(function, Field::Order, order.unwrap_or(Kind::Read)));
 }
 
 /// Where the result for these arguments is kept.
@@ -1788,19 +1795,21 @@ fn unknown<'a>(
     if callables::is_thread_safe(callable) {
         return;
     }
-    if is_method
-        && !matches!(callables::resolve(callable), Callee::Python { .. })
-        && let Some(first) = arguments.first()
-    {
-        foreign::call_native(&callables::plain_name(callable), *first, sink);
-    }
     let mut given = arguments;
-    if let Callee::Python { code, .. } = callables::resolve(callable)
-        && let Some((first, rest)) = arguments.split_first()
-        && (bound.is_some() || foreign::is_method(code, *first))
-    {
-        foreign::call(callable, code, *first, sink);
-        given = rest;
+    if let Some((first, rest)) = arguments.split_first() {
+        let is_seen = match callables::resolve(callable) {
+            Callee::Python { code, .. } if bound.is_some() || foreign::is_method(code, *first) => {
+                foreign::call(callable, code, *first, sink);
+                true
+            }
+            Callee::Native { .. } if is_method => {
+                foreign::call_native(&callables::plain_name(callable), *first, sink)
+            }
+            _ => false,
+        };
+        if is_seen {
+            given = rest;
+        }
     }
     for argument in given {
         observe_hidden_call(*argument, sink);

@@ -790,15 +790,12 @@ impl State {
 
     /// The number of an operator is its index in `Include/opcode.h`, NB_*.
     fn binary(&mut self, operator: usize) -> bool {
-        const MULTIPLY: usize = 5;
-        const REMAINDER: usize = 6;
         const IN_PLACE: std::ops::RangeInclusive<usize> = 13..=25;
         const SUBSCRIPT: usize = 26;
         if operator == SUBSCRIPT {
             return self.subscript();
         }
         let (right, left) = (self.pop(), self.pop());
-        let plainly = operator % 13;
         match (left, right) {
             (Value::Number, Value::Number) => self.push(Value::Number),
             _ if left.is_plain() && right.is_plain() => self.push(Value::Plain),
@@ -810,9 +807,7 @@ impl State {
                 self.publish(left);
                 self.publish(right);
                 self.push(Value::Any);
-                // Numbers go with containers in these two only.
-                let numbers = left == Value::Number || right == Value::Number;
-                return numbers && plainly != MULTIPLY && plainly != REMAINDER;
+                return false;
             }
         }
         true
@@ -827,9 +822,7 @@ impl State {
         }
         let is_bool = plain || version::COMPARISON_MAY_GIVE_BOOL && arg & 16 == 16;
         self.push(if is_bool { Value::Number } else { Value::Any });
-        // Only containers look into each other.
-        let holds_nothing = |value| matches!(value, Value::Number | Value::Atom);
-        plain || holds_nothing(left) || holds_nothing(right)
+        plain
     }
 
     fn subscript(&mut self) -> bool {

@@ -75,13 +75,10 @@ pub fn touch<'a>(object: Obj<'a>, kind: Kind, sink: &mut impl Sink<'a>) {
     if containers::is_private(object) {
         return;
     }
-    let opaque = containers::shape(object) == Shape::Other;
-    if opaque {
-        sink.touch(Touch::new(object, Field::Whole, kind));
-    } else if kind == Kind::Read {
-        on::read_all(object, sink);
-    } else {
-        on::write_all(object, sink);
+    match (containers::shape(object), kind) {
+        (Shape::Other, _) => sink.touch(Touch::new(object, Field::Whole, kind)),
+        (_, Kind::Read) => on::read_all(object, sink),
+        _ => on::write_all(object, sink),
     }
     on::touch_attributes(object, kind, sink);
 }
@@ -95,15 +92,13 @@ pub fn operate<'a>(
     kind: Kind,
     sink: &mut impl Sink<'a>,
 ) -> bool {
-    let unseen = match attributes::is_of_python_class(object) {
-        true => methods.iter().any(|method| is_unseen(object, method)),
-        false => false,
-    };
-    if unseen || containers::is_native_container(object) {
+    let is_python = || attributes::is_of_python_class(object);
+    let unseen = is_python() && methods.iter().any(|method| is_unseen(object, method))
+        || containers::is_native_container(object);
+    if unseen {
         touch(object, kind, sink);
-        return true;
     }
-    false
+    unseen
 }
 
 fn is_unseen(object: Obj<'_>, method: &Owned) -> bool {
@@ -123,17 +118,19 @@ pub fn is_foreign(object: Obj<'_>) -> bool {
             || containers::is_native_container(object))
 }
 
-/// A call of a method of C code that is not known.
-pub fn call_native<'a>(name: &str, receiver: Obj<'a>, sink: &mut impl Sink<'a>) {
-    if containers::is_native(receiver) {
+/// A call of a method of C code that is not known: is its object of a type that is not, either?
+pub fn call_native<'a>(name: &str, receiver: Obj<'a>, sink: &mut impl Sink<'a>) -> bool {
+    let is_native = containers::is_native(receiver);
+    if is_native {
         let reads = [READERS, NATIVE_READERS, SPECIAL_READERS].iter().any(|l| l.contains(&name));
         touch(receiver, if reads { Kind::Read } else { Kind::Write }, sink);
     }
+    is_native
 }
 
 /// A call of a method that is not traced.
 pub fn call<'a>(callable: Obj<'a>, code: Code<'a>, receiver: Obj<'a>, sink: &mut impl Sink<'a>) {
-    if !has_state(receiver) || callables::is_inert(callable) {
+    if containers::is_private(receiver) || !has_state(receiver) || callables::is_inert(callable) {
         return;
     }
     // A wrapper of a method is code of another class than the object's.
@@ -175,6 +172,7 @@ fn kind_of(code: Code<'_>, receiver: Obj<'_>) -> Kind {
     let reads = is_one_of(SPECIAL_READERS)
         || is_one_of(REPORTS)
         || is_one_of(READERS) && is_container()
+        || code.makes_generator()
         || code.table().is_some_and(|table| table.only_looks());
     if reads { Kind::Read } else { Kind::Write }
 }

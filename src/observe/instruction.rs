@@ -542,7 +542,8 @@ fn view_subscript<'a>(view: Obj<'a>, key: Obj<'a>, kind: Kind, sink: &mut impl S
     for base in bases_of_view(view) {
         match (containers::shape(base), kind) {
             (Shape::Dict, Kind::Read) => load_key(base, key, sink),
-            // A ChainMap writes to the first of its maps.
+            // The `maps` of a ChainMap, which writes to the first of them.
+            (Shape::List, _) => read_all(base, sink),
             (Shape::Dict, _) => return store_key(base, key, None, sink),
             (Shape::Sequence, Kind::Read) if containers::covers(view, base) => {
                 subscript(Some(base), Some(key), sink);
@@ -654,7 +655,10 @@ pub fn contains<'a>(container: Obj<'a>, element: Obj<'a>, sink: &mut impl Sink<'
             if !looked && attributes::in_class(container.type_of(), contains.borrow()).is_none() {
                 foreign::operate(container, &[iter, getitem], Kind::Read, sink);
             }
-            return find(container, element, sink);
+            return match looked {
+                true => read_deep(element, sink),
+                false => find(container, element, sink),
+            };
         }
         _ => return find(container, element, sink),
     };
