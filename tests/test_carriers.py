@@ -359,3 +359,21 @@ def test_without_a_gil_importing_us_switches_none_on_and_fibers_are_refused():
     assert not sys._is_gil_enabled()
     with pytest.raises(ValueError, match="carrier must be 'threads' or None, not 'fibers'"):
         frontrun.explore(Account, Account.deposit, bool, count=2, carrier="fibers")
+
+
+def test_os_threads_of_many_workers_are_not_kept():
+    def start_many(_):
+        threads = [threading.Thread(target=int) for _ in range(100)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def os_threads():
+        return len(os.listdir("/proc/self/task"))
+
+    before = os_threads()
+    options = {"carrier": "threads", "max_executions": 2}
+    result = frontrun.explore(list, [start_many], lambda _: os_threads() > 100, **options)
+    assert result.property_holds
+    assert os_threads() < before + 50

@@ -5,11 +5,6 @@ import time
 import pytest
 
 import frontrun
-from frontrun._exploration import CARRIERS
-
-with_gil = pytest.mark.skipif(
-    "fibers" not in CARRIERS, reason="free-threaded: setup and invariant read the real clock"
-)
 
 CLOCKS = [time.time, time.monotonic, time.perf_counter]
 
@@ -28,7 +23,6 @@ def explore(read, worker, invariant, **options):
     return frontrun.explore(lambda: Cache(read), [worker], invariant, **options)
 
 
-@with_gil
 @pytest.mark.parametrize("clock", CLOCKS)
 def test_workers_and_invariant_read_the_clock_that_setup_read(clock):
     def worker(cache):
@@ -37,7 +31,6 @@ def test_workers_and_invariant_read_the_clock_that_setup_read(clock):
     assert explore(clock, worker, lambda cache: cache.was_fresh and cache.is_fresh()).property_holds
 
 
-@with_gil
 @pytest.mark.parametrize("clock", CLOCKS)
 def test_what_workers_slept_has_passed_for_the_invariant(clock):
     def worker(cache):
@@ -46,7 +39,6 @@ def test_what_workers_slept_has_passed_for_the_invariant(clock):
     assert explore(clock, worker, lambda cache: not cache.is_fresh()).property_holds
 
 
-@with_gil
 def test_what_setup_waits_has_passed_for_the_workers():
     def setup():
         began = time.monotonic()

@@ -1,5 +1,6 @@
 """Exploration from Python: exact numbers of executions, and what is found."""
 
+import functools
 import threading
 
 import pytest
@@ -203,3 +204,26 @@ def test_bad_workers_are_named_before_anything_runs():
         explore_dpor(Counter, [coroutine], bool)
     with pytest.raises(TypeError, match="invariant must be callable"):
         frontrun.explore(Counter, Counter.increment, True, count=2)
+
+
+def test_generator_functions_are_refused_before_anything_runs():
+    def generator(state):
+        yield
+
+    async def async_generator(state):
+        yield
+
+    class Callable:
+        def __call__(self, state):
+            yield
+
+    def setup():
+        pytest.fail("setup ran")
+
+    kinds = [generator, async_generator, Callable(), functools.partial(generator)]
+    for explore in (frontrun.explore, explore_dpor):
+        for kind in kinds:
+            with pytest.raises(TypeError, match=r"\[1\] is an? (async )?generator function"):
+                explore(setup, [Counter.increment, kind], bool)
+            with pytest.raises(TypeError, match=r"invariant is an? (async )?generator function"):
+                explore(setup, [Counter.increment], kind)

@@ -1,10 +1,13 @@
 """Which files are traced: the user's own, and the packages that are named."""
 
+import os
+import sysconfig
 import wsgiref.headers
 
 import pytest
 
 import frontrun
+from frontrun._exploration import library_directories
 
 
 def explore(**options):
@@ -61,3 +64,11 @@ def test_a_pattern_names_the_file_of_a_package_itself(pattern, tmp_path, monkeyp
 def test_package_patterns_are_checked():
     with pytest.raises(TypeError, match="trace_packages must be a list of module names"):
         explore(trace_packages="wsgiref.*")
+
+
+def test_libraries_lie_where_sysconfig_says(monkeypatch):
+    names = ("stdlib", "platstdlib", "purelib", "platlib")
+    told = {os.path.join(sysconfig.get_path(name), "") for name in names}
+    # A signal's handler that raises would leave those half read.
+    monkeypatch.setattr(sysconfig, "get_config_vars", lambda: pytest.fail("reads all there is"))
+    assert told <= set(library_directories.__wrapped__())

@@ -92,7 +92,6 @@ def test_a_search_that_ends_before_its_first_execution_is_inconclusive():
     assert result.limit == "total_timeout=0.1"
 
 
-@pytest.mark.skipif("t" in sys.abiflags, reason="free-threaded: setup runs where it is called")
 @pytest.mark.parametrize("where", ["setup", "invariant"])
 def test_total_timeout_ends_setup_and_invariant(where):
     def setup():
@@ -238,6 +237,46 @@ def test_the_end_of_a_thread_pool_is_not_reported(capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("wait", [lambda _: threading.Event().wait(), spin])
+@pytest.mark.parametrize("in_thread", [False, True])
+def test_the_end_of_a_finaliser_is_not_reported(wait, in_thread, capfd, monkeypatch):
+    reports = []
+    monkeypatch.setattr(sys, "unraisablehook", reports.append)
+    hook = sys.unraisablehook
+
+    class Stubborn:
+        def __del__(self):
+            wait(None)
+
+    def work(state):
+        Stubborn()
+
+    def worker(state):
+        if in_thread:
+            thread = threading.Thread(target=work, args=[state])
+            thread.start()
+            thread.join()
+        else:
+            work(state)
+
+    assert not explore([worker], deadlock_timeout=0.2).property_holds
+    assert reports == []
+    assert capfd.readouterr() == ("", "")
+    assert sys.unraisablehook is hook
+
+
+def test_what_a_finaliser_raises_by_itself_is_reported(monkeypatch):
+    reports = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda told: reports.append(told.exc_type))
+
+    class Broken:
+        def __del__(self):
+            raise LookupError
+
+    assert explore([lambda state: Broken() and None]).property_holds
+    assert reports == [LookupError]
+
+
 def test_blocked_workers_are_unwound_and_release_their_locks():
     lock, cleaned = threading.Lock(), []
 
@@ -336,6 +375,31 @@ def test_ctrl_c_in_an_invariant_is_no_failure():
 
     with pytest.raises(KeyboardInterrupt):
         frontrun.explore(State, [increment], invariant)
+
+
+class Alarm(Exception):
+    pass
+
+
+@pytest.mark.parametrize("where", ["setup", "worker", "invariant"])
+def test_what_the_handler_of_a_signal_raises_is_no_failure(where):
+    def ring(*_):
+        raise Alarm
+
+    def run(here):
+        if here == where:
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            go_on()
+        return State()
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        with pytest.raises(Alarm):
+            frontrun.explore(
+                lambda: run("setup"), [lambda _: run("worker")], lambda _: run("invariant")
+            )
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_unlimited_recursion_in_a_worker_is_a_recursion_error():

@@ -300,7 +300,9 @@ def explore(
         from frontrun._async_exploration import explore_tasks
 
         return explore_tasks(setup, workers, invariant, strategy, kind(**options))
-    return _explore_checked(setup, workers, invariant, strategy, kind(**options), "workers")[0]
+    return explore_natively(
+        setup, workers, invariant, strategy, kind(**options), argument="workers"
+    )[0]
 
 
 def _check_async(strategy: str, options: dict[str, Any]) -> None:
@@ -367,6 +369,7 @@ def explore_threads(
     argument: str,
 ) -> InterleavingResult:
     """Explore with checked options; `argument` is what the caller calls the workers."""
+    workers = checked_threads(workers, argument)
     return explore_natively(setup, workers, invariant, strategy, options, argument=argument)[0]
 
 
@@ -379,19 +382,7 @@ def explore_natively(
     *,
     argument: str,
 ) -> tuple[InterleavingResult, dict[str, Any]]:
-    """As `explore_threads`; gives also what the core told."""
-    workers = _checked_threads(workers, argument)
-    return _explore_checked(setup, workers, invariant, strategy, options, argument)
-
-
-def _explore_checked(
-    setup: Callable[[], State],
-    workers: Sequence[Worker[State]],
-    invariant: Callable[[State], object],
-    strategy: str,
-    options: Options,
-    argument: str,
-) -> tuple[InterleavingResult, dict[str, Any]]:
+    """As `explore_threads`, with checked workers; gives also what the core told."""
     check_functions(setup=setup, invariant=invariant)
     if replaying is not None and replaying.fits(len(workers)):
         result = replay_events(replaying.recording, setup, workers, invariant, argument=argument)
@@ -488,7 +479,10 @@ def _run(
     **more: object,
 ) -> tuple[dict[str, Any], str | None]:
     """What the native core tells, and where a worker was stuck."""
+    from frontrun._worker_threads import _DummyThread
+
     native = dict(vars(options))
+    native["dummy_thread"] = _DummyThread
     native["strategy"] = strategy
     native["carrier"] = options.carrier or default_carrier()
     may_fall_back = options.carrier is None and not os.environ.get("FRONTRUN_CARRIER")
@@ -499,13 +493,13 @@ def _run(
     if isinstance(options, SampleOptions):
         native["max_executions"] = options.max_attempts
     native |= more
-    told, place, stuck, unfit = _explore(setup, tuple(workers), invariant, native)
+    told, place, stuck, unfit = _native.explore(setup, tuple(workers), invariant, native)
     if unfit:
         what = f"a worker {unfit} ({place or 'in C'})"
         if not may_fall_back:
             raise RuntimeError(f"{what}: it cannot be a fiber, say carrier='threads'")
         native["carrier"] = "threads"
-        told, place, stuck, _ = _explore(setup, tuple(workers), invariant, native)
+        told, place, stuck, _ = _native.explore(setup, tuple(workers), invariant, native)
         if told.get("inconclusive") != "deadlock_timeout":
             _warn(
                 CarrierWarning,
@@ -513,13 +507,6 @@ def _run(
                 "say carrier='threads'",
             )
     return told, place and f"worker {stuck} at {place}"
-
-
-def _explore(*arguments: Any) -> Any:
-    from frontrun._worker_threads import no_daemons
-
-    with no_daemons():
-        return _native.explore(*arguments)
 
 
 def _warn(category: type[Warning], message: str) -> None:
@@ -563,8 +550,8 @@ def _checked_workers(workers: Sequence[Worker[State]], argument: str) -> list[Wo
     for index, worker in enumerate(workers):
         if not callable(worker):
             raise TypeError(f"{argument}[{index}] must be callable, not {worker!r}")
-        if not _is_plain(worker) and inspect.isasyncgenfunction(worker):
-            raise TypeError(f"{argument}[{index}] is an async generator function: it cannot run")
+        if kind := _generator(worker):
+            raise TypeError(f"{argument}[{index}] is {kind}: a call runs nothing")
     kinds = [_is_async(worker) for worker in workers]
     if any(kinds) and not all(kinds):
         raise TypeError(
@@ -576,10 +563,12 @@ def _checked_workers(workers: Sequence[Worker[State]], argument: str) -> list[Wo
 
 
 def check_callables(**functions: object) -> None:
-    """Check that what the caller names so can be called."""
+    """Check that what the caller names so can be called, and an invariant to some effect."""
     for name, function in functions.items():
         if not callable(function):
             raise TypeError(f"{name} must be callable, not {function!r}")
+    if kind := _generator(functions.get("invariant")):
+        raise TypeError(f"invariant is {kind}: a call judges nothing")
 
 
 def check_functions(**functions: object) -> None:
@@ -590,7 +579,8 @@ def check_functions(**functions: object) -> None:
             raise TypeError(f"{name} must be an ordinary function, not a coroutine function")
 
 
-def _checked_threads(workers: Sequence[Worker[State]], argument: str) -> list[Worker[State]]:
+def checked_threads(workers: Sequence[Worker[State]], argument: str) -> list[Worker[State]]:
+    """Check workers that are to run as threads; `argument` is what the caller calls them."""
     checked = _checked_workers(workers, argument)
     if are_async(checked):
         raise TypeError(
@@ -605,27 +595,58 @@ def are_async(workers: Sequence[Callable[[Any], object]]) -> bool:
     return _is_async(workers[0])
 
 
+_UNUSUAL = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_GENERATOR
+
+
 def _is_plain(function: object) -> bool:
     """Is it an ordinary function or class, as most are? (`inspect` takes its time.)"""
     if type(function) is FunctionType:
-        is_async = function.__code__.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR)
-        return not is_async and not function.__dict__
+        return not function.__code__.co_flags & _UNUSUAL and not function.__dict__
     return type(function) is type
 
 
-def _is_async(worker: Callable[[Any], object]) -> bool:
-    if _is_plain(worker):
+def _is_async(worker: object) -> bool:
+    return _is(worker, inspect.iscoroutinefunction)
+
+
+def _generator(function: object) -> str | None:
+    """What it is, if a call of it only makes a generator."""
+    if _is(function, inspect.isasyncgenfunction):
+        return "an async generator function"
+    return "a generator function" if _is(function, inspect.isgeneratorfunction) else None
+
+
+def _is(function: object, kind: Callable[[object], bool]) -> bool:
+    """Is it a function of that kind, or does its class have one as `__call__`?"""
+    if _is_plain(function):
         return False
-    if inspect.iscoroutinefunction(worker):
-        return True
-    return inspect.iscoroutinefunction(getattr(type(worker), "__call__", None))  # noqa: B004
+    return kind(function) or kind(getattr(type(function), "__call__", None))  # noqa: B004
+
+
+def _installed(name: str) -> str:
+    """`sysconfig.get_path`, without what it reads at first: a signal's handler that raises then
+    leaves it half read for good (3.15), and it takes 10 ms.
+    """
+    known = {
+        "base": sys.prefix,
+        "installed_base": sys.base_prefix,
+        "platbase": sys.exec_prefix,
+        "installed_platbase": sys.base_exec_prefix,
+        "platlibdir": sys.platlibdir,
+        "implementation_lower": "python",
+        "py_version_short": f"{sys.version_info.major}.{sys.version_info.minor}",
+        "abi_thread": "t" if "t" in sys.abiflags else "",
+    }
+    try:
+        return os.path.normpath(sysconfig.get_path(name, expand=False).format_map(known))
+    except KeyError:  # a distributor's own
+        return sysconfig.get_path(name)
 
 
 @cache
 def library_directories() -> list[str]:
     """Where code is not traced: the standard library, installed packages, frontrun itself."""
-    names = ("stdlib", "platstdlib", "purelib", "platlib")
-    found = {sysconfig.get_path(name) for name in names}
+    found = {_installed(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     found.update(site.getsitepackages())
     if site.ENABLE_USER_SITE:
         found.add(site.getusersitepackages())

@@ -20,6 +20,7 @@ from frontrun._exploration import (
     check_functions,
     check_int,
     check_schedule,
+    checked_threads,
     explore_natively,
     explore_threads,
 )
@@ -171,6 +172,7 @@ def _run(
     argument: str = "threads",
 ) -> None:
     """One execution; raises what went wrong in it."""
+    workers = checked_threads(workers, argument)
     result, told = explore_natively(
         setup, workers, lambda _: True, "instructions", options, argument=argument
     )

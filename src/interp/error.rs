@@ -4,8 +4,11 @@ use std::ffi::CString;
 
 use pyo3_ffi as ffi;
 
+use super::call::call;
+use super::code::{attribute, import};
 use super::object::{Obj, Owned};
 use super::thread_state::ThreadState;
+use super::value::Value;
 
 /// An exception is set in the current thread state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,11 +186,51 @@ pub fn is_abandoned(exception: Obj<'_>) -> bool {
     ABANDONED.get().is_some_and(|class| is_instance(exception, class.borrow()))
 }
 
+/// Does it end a thread silently?
+pub fn is_system_exit(exception: Obj<'_>) -> bool {
+    // SAFETY: reads the address of a static exception class.
+    is_instance(exception, unsafe { Obj::from_arg(ffi::PyExc_SystemExit) })
+}
+
 /// Is it Ctrl-C?
 pub fn is_keyboard_interrupt(exception: Obj<'_>) -> bool {
     // SAFETY: reads the address of a static exception class.
-    let class = unsafe { Obj::from_arg(ffi::PyExc_KeyboardInterrupt) };
-    is_instance(exception, class)
+    is_instance(exception, unsafe { Obj::from_arg(ffi::PyExc_KeyboardInterrupt) })
+}
+
+/// Did the handler of a signal raise it? Without a GIL handlers run in the midst of setup
+/// and invariant.
+pub fn is_of_handler(exception: Obj<'_>) -> bool {
+    if !cfg!(Py_GIL_DISABLED) {
+        return false;
+    }
+    let found = handlers().and_then(|handlers| {
+        let mut traceback = attribute(exception, c"__traceback__")?;
+        while !traceback.borrow().is_none() {
+            let frame = attribute(traceback.borrow(), c"tb_frame")?;
+            let code = attribute(frame.borrow(), c"f_code")?;
+            if handlers.iter().any(|handler| handler.borrow().as_ptr() == code.borrow().as_ptr()) {
+                return Ok(true);
+            }
+            traceback = attribute(traceback.borrow(), c"tb_next")?;
+        }
+        Ok(false)
+    });
+    if found.is_err() {
+        drop(take());
+    }
+    found == Ok(true)
+}
+
+/// The code of all signal handlers that are functions.
+fn handlers() -> Result<Vec<Owned>> {
+    let ask = attribute(import(c"signal")?.borrow(), c"getsignal")?;
+    let mut codes = vec![];
+    for number in 1..=64 {
+        let handler = call(ask.borrow(), &[Value::Int(number).into_object()?.borrow()])?;
+        codes.extend(if_any(attribute(handler.borrow(), c"__code__"))?);
+    }
+    Ok(codes)
 }
 
 /// Runs pending signal handlers.

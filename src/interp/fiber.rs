@@ -53,11 +53,9 @@ impl Fiber {
         let inner = shared.clone();
         let coroutine = Coroutine::with_stack(stack, move |yielder, ()| {
             inner.yielder.set(yielder);
-            loop {
-                let task = inner.task.take();
-                if let Some(task) = task {
-                    task();
-                }
+            // Without a task it ends.
+            while let Some(task) = { inner.task.take() } {
+                task();
                 inner.idle.set(true);
                 yielder.suspend(());
             }
@@ -91,6 +89,15 @@ impl Fiber {
         let outer = CURRENT.replace(Some(self.shared.clone()));
         self.coroutine.resume(());
         CURRENT.set(outer);
+    }
+
+    /// Ends all idle fibers of this OS thread but so many.
+    pub fn end_idle(but: usize) {
+        let ended = POOL.with_borrow_mut(|pool| pool.split_off(but.min(pool.len())));
+        for mut fiber in ended {
+            fiber.coroutine.resume(());
+            fiber.state.dispose();
+        }
     }
 
     /// Puts an idle fiber back into the pool; one that is not is leaked, with its

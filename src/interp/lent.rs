@@ -4,12 +4,22 @@
 //! With a GIL the caller's thread state is lent to the carrier while the caller
 //! waits. Without one, memory and reference counts belong to the OS thread that
 //! made them (`Python/pystate.c`, `tstate_mimalloc_bind`; `Python/brc.c`), so the
-//! state stays at home, and the caller runs errands for the carrier.
+//! state stays at home, and the caller runs errands for the carrier. He takes its place
+//! in the session meanwhile, and it keeps his watch.
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::error;
+#[cfg(Py_GIL_DISABLED)]
+use super::primitives;
 use super::thread_state::{StackBounds, ThreadState};
+#[cfg(Py_GIL_DISABLED)]
+use crate::runtime::{execution::Cut, session};
+
+/// How often the carrier looks whether an errand takes too long.
+#[cfg(Py_GIL_DISABLED)]
+const TICK: Duration = Duration::from_millis(50);
 
 /// The caller's thread state.
 #[cfg_attr(Py_GIL_DISABLED, allow(dead_code))]
@@ -20,7 +30,9 @@ pub struct Lent {
     /// Held by whoever may attach the state.
     token: Token,
     /// A state to run Python with on the caller's thread while the other one is lent.
-    own: Mutex<Option<ThreadState>>,
+    own: Option<ThreadState>,
+    /// When the whole job has to be done.
+    deadline: Option<Instant>,
     mail: Mutex<Mail>,
     arrived: Condvar,
 }
@@ -34,6 +46,8 @@ struct Mail {
     errand: Option<Errand>,
     /// Have all errands been run?
     answered: bool,
+    /// Has the carrier raised in the errand?
+    raised: bool,
 }
 
 /// Something to run on the thread of a caller who is waited for.
@@ -44,15 +58,20 @@ unsafe impl Send for Errand {}
 
 impl Lent {
     /// Of the calling thread, where it is no longer attached from now on.
-    pub fn by_caller() -> Lent {
+    pub fn by_caller(deadline: Option<Instant>) -> Lent {
         let state = ThreadState::current();
         let stack = state.stack_bounds();
+        let own = cfg!(not(Py_GIL_DISABLED)).then(|| state.sibling());
+        // PyGILState_Ensure on this thread shall find the other one no more: it is bound to
+        // the carrier now, and a state is bound to one thread at a time (3.12+).
+        own.inspect(|own| own.switch_to());
         ThreadState::detach();
         Lent {
             state,
             stack,
             token: Token::default(),
-            own: Mutex::default(),
+            own,
+            deadline,
             mail: Mutex::default(),
             arrived: Condvar::new(),
         }
@@ -61,6 +80,11 @@ impl Lent {
     /// The identity of the caller's thread.
     pub fn identity(&self) -> usize {
         self.state.identity()
+    }
+
+    /// Has the job taken too long?
+    pub fn is_overdue(&self) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= Instant::now())
     }
 
     /// On the carrier, the last thing of all: nothing is attached any more.
@@ -76,16 +100,20 @@ impl Lent {
             self.arrived.wait_for(&mut mail, most);
         }
         if let Some(errand) = mail.errand.take() {
-            MutexGuard::unlocked(&mut mail, || self.run(errand));
+            MutexGuard::unlocked(&mut mail, || self.run(errand.0));
+            if std::mem::take(&mut mail.raised) {
+                // It may have been over before it noticed.
+                self.run(Box::new(|| ThreadState::current().withdraw_exceptions()));
+            }
             mail.answered = true;
             self.arrived.notify_all();
         }
         mail.finished
     }
 
-    fn run(&self, errand: Errand) {
+    fn run(&self, errand: Box<dyn FnOnce()>) {
         self.state.attach();
-        (errand.0)();
+        errand();
         ThreadState::detach();
     }
 }
@@ -138,22 +166,22 @@ impl Lent {
 
     /// Runs Python on the caller's thread, with a thread state of its own.
     pub fn with_python<T>(&self, work: impl FnOnce() -> T) -> T {
-        let own = *self.own.lock().get_or_insert_with(|| self.state.sibling());
-        own.attach_beside();
+        self.own.inspect(|own| own.attach());
         let result = work();
         ThreadState::detach();
-        self.state.be_found_here();
         result
+    }
+
+    /// Raises in setup or invariant, at the next bytecode.
+    pub fn raise_on_carrier(&self) {
+        error::raise_in_thread(self.identity(), false);
     }
 
     /// Attaches the state on the caller's thread again.
     pub fn return_home(&self) {
-        let own = self.own.lock().take();
         self.state.set_stack_bounds(self.stack);
-        self.state.attach_at_home(own.is_some());
-        if let Some(own) = own {
-            own.dispose();
-        }
+        self.state.attach_at_home();
+        self.own.inspect(|own| own.dispose());
     }
 }
 
@@ -180,7 +208,17 @@ impl Lent {
     /// On the carrier: runs `work` in the caller's world, on the caller's thread.
     pub fn with<T>(&self, work: impl FnOnce() -> T) -> T {
         let mut result = None;
-        let errand: Box<dyn FnOnce() + '_> = Box::new(|| result = Some(work()));
+        let (session, signals) = (session::current(), session::signals());
+        let errand: Box<dyn FnOnce() + '_> = Box::new(|| {
+            let before = session::take_part(Some(session));
+            if signals.asked() == Some(Cut::Interrupted) {
+                // The handler of a signal has raised since the last errand.
+                error::raise_in_thread(self.identity(), false);
+            }
+            result = Some(primitives::standing_for(self.identity(), work));
+            session::take_part(before);
+            ThreadState::current().withdraw_exceptions();
+        });
         // SAFETY: what it borrows lives until this function returns, which waits for
         // the errand to have been run.
         let errand =
@@ -190,7 +228,17 @@ impl Lent {
         mail.errand = Some(Errand(errand));
         mail.answered = false;
         self.arrived.notify_all();
-        self.arrived.wait_while(&mut mail, |mail| !mail.answered);
+        let mut ended = false;
+        while !mail.answered {
+            self.arrived.wait_for(&mut mail, TICK);
+            if self.is_overdue() && !mail.answered && !std::mem::replace(&mut ended, true) {
+                own.attach();
+                error::raise_in_thread(self.identity(), false);
+                ThreadState::detach();
+                signals.interrupt(Cut::Interrupted);
+                mail.raised = true;
+            }
+        }
         drop(mail);
         own.attach();
         result.expect("the errand was run")
@@ -208,6 +256,9 @@ impl Lent {
         ThreadState::detach();
         result
     }
+
+    /// Nothing runs there: it raises in the next errand.
+    pub fn raise_on_carrier(&self) {}
 
     /// Attaches the state on the caller's thread again.
     pub fn return_home(&self) {

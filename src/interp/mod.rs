@@ -25,6 +25,7 @@ pub mod futures;
 pub mod garbage;
 pub mod gil;
 pub mod heap;
+pub mod instead;
 pub mod layout;
 pub mod lent;
 pub mod marker_events;

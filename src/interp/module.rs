@@ -10,6 +10,7 @@ use pyo3_ffi as ffi;
 use super::capsule;
 use super::code::{self, dict_items, list_items};
 use super::error::{self, Raised, Result};
+use super::instead::Instead;
 use super::object::{Obj, Owned};
 use super::probe;
 use super::seat::Carrier;
@@ -83,10 +84,23 @@ fn explore(arguments: &[Obj<'_>]) -> Result<Value> {
     if session::running().is_some() || !BUSY.begin() {
         return Err(busy());
     }
-    let result =
-        prepare().and_then(|()| explore_alone(*setup, *workers, *invariant, Options(*options)));
+    let options = Options(*options);
+    let result = prepare().and_then(|()| {
+        let _instead = instead(&options)?;
+        explore_alone(*setup, *workers, *invariant, options)
+    });
     BUSY.end();
     result
+}
+
+/// What is another while an exploration runs.
+fn instead(options: &Options<'_>) -> Result<Instead> {
+    let mut instead = Instead::default();
+    instead.report_less()?;
+    if let Some(class) = options.get("dummy_thread") {
+        instead.put(code::import(c"threading")?, c"_DummyThread", class.own())?;
+    }
+    Ok(instead)
 }
 
 fn busy() -> Raised {

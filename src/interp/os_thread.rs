@@ -8,7 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 use std::sync::mpsc;
-use std::thread::{self, Thread};
+use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 
 use super::exit::hang_at_exit;
@@ -58,7 +58,7 @@ unsafe impl<T> Sync for Handed<T> {}
 /// The thread that runs workers' tasks, one after the other.
 pub struct OsThread {
     shared: &'static Handed<Shared>,
-    thread: Thread,
+    thread: JoinHandle<()>,
     state: ThreadState,
     watch: &'static Watch,
 }
@@ -79,13 +79,21 @@ thread_local! {
 }
 
 impl Shared {
-    /// The worker waits for its turn with nothing attached, and takes it up.
-    fn take_up(&self, state: ThreadState) {
-        while self.turn.load(SeqCst) != PASSING {
-            thread::park();
-        }
+    /// The worker waits for its turn with nothing attached, and takes it up. False: it
+    /// shall end.
+    fn take_up(&self, state: ThreadState) -> bool {
+        let turn = loop {
+            match self.turn.load(SeqCst) {
+                turn @ (PASSING | EXILED) => break turn,
+                _ => thread::park(),
+            }
+        };
         state.attach();
-        self.turn.store(WORKERS, SeqCst);
+        // Who is exiled keeps no turn.
+        turn == PASSING && {
+            self.turn.store(WORKERS, SeqCst);
+            true
+        }
     }
 
     /// The worker gives its turn up.
@@ -132,7 +140,7 @@ impl OsThread {
         let made = receiver.recv();
         own.attach();
         let (state, watch) = made.map_err(std::io::Error::other)?;
-        Ok(OsThread { shared, thread: handle.thread().clone(), state, watch })
+        Ok(OsThread { shared, thread: handle, state, watch })
     }
 
     /// Gives an idle thread something to run at its next resumption.
@@ -157,7 +165,7 @@ impl OsThread {
     /// waits with nothing attached. Until it blocks, if it `may_leave`.
     pub fn resume(&mut self, may_leave: bool) -> Stop {
         let own = ThreadState::detach();
-        self.shared.0.pass_on(PASSING, &self.thread);
+        self.shared.0.pass_on(PASSING, self.thread.thread());
         let stop = self.wait(may_leave);
         own.attach();
         stop
@@ -188,7 +196,7 @@ impl OsThread {
         // seen here.
         let away = self.watch.is_outside();
         if !away {
-            self.shared.0.pass_on(WORKERS, &self.thread);
+            self.shared.0.pass_on(WORKERS, self.thread.thread());
         }
         away
     }
@@ -203,7 +211,35 @@ impl OsThread {
     pub fn exile(self) {
         // An identity is looked up among all states: a worker has it now.
         self.state.set_identity(self.state.address());
-        self.shared.0.pass_on(EXILED, &self.thread);
+        self.shared.0.pass_on(EXILED, self.thread.thread());
+    }
+
+    /// Lets idle threads of the calling thread's free what is theirs to free: finalisers
+    /// shall run now, not in the midst of what these threads run next.
+    pub fn free_idle() {
+        #[cfg(Py_GIL_DISABLED)]
+        POOL.with_borrow_mut(|pool| {
+            // What one frees may be the last that held another's.
+            for _ in 0..2 {
+                for thread in pool.iter_mut().filter(|thread| thread.state.has_to_free()) {
+                    thread.assign(Box::new(run_some_python));
+                    thread.resume(false);
+                }
+            }
+        });
+    }
+
+    /// Ends all idle threads of the calling thread's but so many.
+    pub fn end_idle(but: usize) {
+        let ended = POOL.with_borrow_mut(|pool| pool.split_off(but.min(pool.len())));
+        if !ended.is_empty() {
+            let own = ThreadState::detach();
+            for OsThread { shared, thread, .. } in ended {
+                shared.0.pass_on(EXILED, thread.thread());
+                let _ = thread.join();
+            }
+            own.attach();
+        }
     }
 
     /// Puts an idle thread back into the pool; one that is not stays parked for good,
@@ -215,25 +251,34 @@ impl OsThread {
     }
 }
 
+/// A thread looks for what it has to do where a function of Python's begins.
+#[cfg(Py_GIL_DISABLED)]
+fn run_some_python() {
+    use super::code::{attribute, import};
+    let function = import(c"threading").and_then(|m| attribute(m.borrow(), c"main_thread"));
+    if function.and_then(|function| super::call::call(function.borrow(), &[])).is_err() {
+        drop(super::error::take());
+    }
+}
+
 /// The whole life of a worker's thread.
 fn live(shared: &'static Handed<Shared>, session: Handed<&'static Session>, state: ThreadState) {
     hang_at_exit();
     session::take_part(Some({ session }.0));
     SHARED.set(Some(shared));
     let shared = &shared.0;
-    loop {
-        shared.take_up(state);
+    while shared.take_up(state) {
         let task = shared.task.take();
         if let Some(task) = task {
             task();
         }
         if SHARED.get().is_none() {
-            state.end();
-            return;
+            break;
         }
         shared.idle.set(true);
         shared.give_up();
     }
+    state.end();
 }
 
 /// Is the calling thread a worker's?

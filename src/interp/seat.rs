@@ -111,6 +111,20 @@ impl Seat {
     }
 }
 
+/// An execution is over, and what it has used has been dropped.
+pub fn free_idle() {
+    OsThread::free_idle();
+}
+
+/// So many seats are kept for the next exploration: more than most need.
+const MOST_IDLE: usize = 16;
+
+/// An exploration is over: ends seats of this carrier's that are hardly needed again.
+pub fn end_idle() {
+    Fiber::end_idle(MOST_IDLE);
+    OsThread::end_idle(MOST_IDLE);
+}
+
 /// Lets some time pass, or less if a worker comes back.
 pub fn wait_for_return() {
     let own = ThreadState::detach();

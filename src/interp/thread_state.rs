@@ -68,14 +68,10 @@ impl ThreadState {
     /// dropped and taken again (3.12+).
     #[inline]
     pub fn switch_to(self) {
+        self.be_found_here();
         // SAFETY: an OS thread that holds the GIL swaps a state that is attached
-        // nowhere in. 3.11 keeps the state of PyGILState_Ensure apart, and it has
-        // to follow (3.12+ rebinds it in the swap itself).
-        unsafe {
-            #[cfg(not(Py_3_12))]
-            ffi::PyThread_tss_set(gilstate_key(), self.raw().cast());
-            ffi::PyThreadState_Swap(self.raw().cast());
-        }
+        // nowhere in.
+        unsafe { ffi::PyThreadState_Swap(self.raw().cast()) };
         self.attend_to_exceptions();
     }
 
@@ -102,6 +98,17 @@ impl ThreadState {
         unsafe { AtomicI32::from_ptr(&raw mut (*self.raw()).state) }.load(Ordering::SeqCst) == 0
     }
 
+    /// Are there objects of its own for it to free? Without a GIL only their thread does
+    /// that, when it runs Python (`Python/brc.c`). Anybody may ask.
+    #[cfg(Py_GIL_DISABLED)]
+    pub fn has_to_free(self) -> bool {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        const EXPLICIT_MERGE: usize = 1 << 6;
+        // SAFETY: a live state, whose word is written atomically.
+        let asked = unsafe { AtomicUsize::from_ptr(&raw mut (*self.raw()).eval_breaker) };
+        asked.load(Ordering::SeqCst) & EXPLICIT_MERGE != 0
+    }
+
     /// Ends the attached state of the calling OS thread, which ends, too.
     pub fn end(self) {
         // SAFETY: attached here, and nobody else uses it.
@@ -122,9 +129,21 @@ impl ThreadState {
         sibling
     }
 
-    /// Attaches a [sibling](Self::sibling); waits for the GIL.
-    pub fn attach_beside(self) {
+    /// Ends a state that is attached nowhere, while another one is attached here. No
+    /// frame runs in it, and nobody else uses it.
+    pub fn dispose(self) {
+        // SAFETY: as said above.
+        unsafe {
+            ffi::PyThreadState_Clear(self.raw().cast());
+            ffi::PyThreadState_Delete(self.raw().cast());
+        }
+    }
+
+    /// Attaches the state again on the OS thread that made it, where another one has been
+    /// attached meanwhile; waits for the GIL.
+    pub fn attach_at_home(self) {
         sleep_at_exit();
+        self.note_binding(false);
         self.be_found_here();
         // SAFETY: the state is attached nowhere.
         unsafe { ffi::PyEval_RestoreThread(self.raw().cast()) }
@@ -132,7 +151,7 @@ impl ThreadState {
 
     /// PyGILState_Ensure on this OS thread shall find this state (up to 3.11; later
     /// versions follow what is attached).
-    pub fn be_found_here(self) {
+    fn be_found_here(self) {
         #[cfg(not(Py_3_12))]
         // SAFETY: the key is initialised as long as the interpreter lives.
         unsafe {
@@ -140,35 +159,14 @@ impl ThreadState {
         }
     }
 
-    /// Ends a state that is attached nowhere, while another one is attached here.
-    pub fn dispose(self) {
-        // SAFETY: nobody else knows the state.
-        unsafe {
-            ffi::PyThreadState_Clear(self.raw().cast());
-            ffi::PyThreadState_Delete(self.raw().cast());
-        }
-    }
-
-    /// Attaches the state again on the OS thread that made it; waits for the GIL.
-    /// `moved`: another state has been attached there meanwhile.
-    pub fn attach_at_home(self, moved: bool) {
-        sleep_at_exit();
-        self.note_binding(!moved);
-        // SAFETY: the state is attached nowhere.
-        unsafe { ffi::PyEval_RestoreThread(self.raw().cast()) }
-    }
-
     /// Attaches a state that another OS thread lends; waits for the GIL.
     pub fn attach_lent(self) {
         sleep_at_exit();
         self.note_binding(false);
         self.set_stack_bounds(os_stack());
+        self.be_found_here();
         // SAFETY: the owner of the state waits and does not use it.
-        unsafe {
-            #[cfg(not(Py_3_12))]
-            ffi::PyThread_tss_set(gilstate_key(), self.raw().cast());
-            ffi::PyEval_RestoreThread(self.raw().cast());
-        }
+        unsafe { ffi::PyEval_RestoreThread(self.raw().cast()) };
         self.attend_to_exceptions();
     }
 

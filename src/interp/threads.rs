@@ -1,12 +1,11 @@
 //! What `threading` remembers of workers.
 
-use std::ffi::CStr;
-
 use pyo3_ffi as ffi;
 
 use super::call::call;
 use super::code::{attribute, dict_items, import};
 use super::error;
+use super::instead::Instead;
 use super::object::{Obj, Owned};
 use super::thread_state::{is_worker_identity, worker_identity};
 
@@ -68,55 +67,27 @@ pub fn place_of(identity: usize) -> Option<String> {
     })
 }
 
-/// While it lives, nothing reports exceptions that end threads: they are ours.
-pub struct Hush(Vec<(Owned, &'static CStr, Owned)>);
-
-impl Hush {
-    /// Silences `threading`, and `concurrent.futures` where it has been imported.
-    pub fn begin() -> Hush {
-        let mut hush = Hush(vec![]);
-        if hush.silence().is_err() {
-            drop(error::take());
-        }
-        hush
+/// While that lives, nothing reports exceptions that end threads: they are ours. Silences
+/// `threading`, and `concurrent.futures` where it has been imported.
+pub fn hush() -> Instead {
+    let mut hush = Instead::default();
+    if silence(&mut hush).is_err() {
+        drop(error::take());
     }
-
-    fn silence(&mut self) -> error::Result<()> {
-        let silent = attribute(import(c"builtins")?.borrow(), c"id")?;
-        self.put(import(c"threading")?, c"excepthook", silent)?;
-        let modules = attribute(import(c"sys")?.borrow(), c"modules")?;
-        let is_pools = |key: Obj<'_>| key.as_str().as_deref() == Some("concurrent.futures._base");
-        let pools = dict_items(modules.borrow()).find(|(key, _)| is_pools(*key));
-        if let Some((_, pools)) = pools {
-            let logger = attribute(pools, c"LOGGER")?;
-            self.put(logger, c"disabled", Owned::from_bool(true))?;
-        }
-        Ok(())
-    }
-
-    fn put(&mut self, owner: Owned, name: &'static CStr, value: Owned) -> error::Result<()> {
-        let before = attribute(owner.borrow(), name)?;
-        set_attribute(&owner, name, &value)?;
-        self.0.push((owner, name, before));
-        Ok(())
-    }
+    hush
 }
 
-impl Drop for Hush {
-    fn drop(&mut self) {
-        for (owner, name, before) in self.0.drain(..) {
-            if set_attribute(&owner, name, &before).is_err() {
-                drop(error::take());
-            }
-        }
+fn silence(hush: &mut Instead) -> error::Result<()> {
+    let silent = attribute(import(c"builtins")?.borrow(), c"id")?;
+    hush.put(import(c"threading")?, c"excepthook", silent)?;
+    let modules = attribute(import(c"sys")?.borrow(), c"modules")?;
+    let is_pools = |key: Obj<'_>| key.as_str().as_deref() == Some("concurrent.futures._base");
+    let pools = dict_items(modules.borrow()).find(|(key, _)| is_pools(*key));
+    if let Some((_, pools)) = pools {
+        let logger = attribute(pools, c"LOGGER")?;
+        hush.put(logger, c"disabled", Owned::from_bool(true))?;
     }
-}
-
-fn set_attribute(owner: &Owned, name: &CStr, value: &Owned) -> error::Result<()> {
-    let (owner, value) = (owner.borrow().as_ptr(), value.borrow().as_ptr());
-    // SAFETY: live objects and a NUL-terminated name.
-    let failed = unsafe { ffi::PyObject_SetAttrString(owner, name.as_ptr(), value) } < 0;
-    if failed { Err(error::Raised) } else { Ok(()) }
+    Ok(())
 }
 
 /// Lets `threading` forget threads whose start was given up: they would be listed for

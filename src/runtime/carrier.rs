@@ -13,6 +13,7 @@ use super::session::Signals;
 use crate::interp::error::{self, Result};
 use crate::interp::exit::hang_at_exit;
 use crate::interp::gil::{self, Standstill};
+use crate::interp::instead::Instead;
 use crate::interp::lent::Lent;
 use crate::interp::object::Owned;
 use crate::interp::thread_state::disown_workers;
@@ -62,7 +63,8 @@ pub fn run<T: Send + 'static>(
 ) -> Result<Option<T>> {
     let slot = Arc::new(Mutex::new(None));
     let filled = slot.clone();
-    let lent = Arc::new(Lent::by_caller());
+    let deadline = watch.total.map(|total| Instant::now() + total);
+    let lent = Arc::new(Lent::by_caller(deadline));
     let used = lent.clone();
     let thread = post(Box::new(move || {
         used.attach();
@@ -74,7 +76,9 @@ pub fn run<T: Send + 'static>(
     let mut watcher = Watcher::new(&lent, signals, watch, thread);
     watcher.wait();
     let (raised, ended_host) = (watcher.raised.take(), watcher.ended_host);
+    let hush = watcher.hush.take();
     lent.return_home();
+    drop(hush);
     if ended_host {
         error::withdraw_from_thread(lent.identity());
     }
@@ -171,11 +175,12 @@ struct Watcher<'a> {
     watch: Watch,
     /// The carrier's thread.
     thread: &'static gil::Watch,
-    started: Instant,
     /// What a signal handler raised.
     raised: Option<Owned>,
     /// Was raised in setup or invariant?
     ended_host: bool,
+    /// What is raised in a worker's thread is reported by nobody.
+    hush: Option<Instead>,
 }
 
 impl<'a> Watcher<'a> {
@@ -185,8 +190,7 @@ impl<'a> Watcher<'a> {
         watch: Watch,
         thread: &'static gil::Watch,
     ) -> Self {
-        let started = Instant::now();
-        Watcher { lent, signals, watch, thread, started, raised: None, ended_host: false }
+        Watcher { lent, signals, watch, thread, raised: None, ended_host: false, hush: None }
     }
 
     /// Waits until the carrier has finished, or has to be left behind.
@@ -201,8 +205,7 @@ impl<'a> Watcher<'a> {
             self.run_handlers();
             let kept_gil = asked.elapsed() > self.watch.stuck_after;
             let in_worker = seen.look(self.signals);
-            let over = self.watch.total.is_some_and(|limit| self.started.elapsed() > limit);
-            let cut = if over || self.raised.is_some() {
+            let cut = if self.lent.is_overdue() || self.raised.is_some() {
                 Some(Cut::Interrupted)
             } else if kept_gil {
                 Some(Cut::Stuck)
@@ -254,11 +257,11 @@ impl<'a> Watcher<'a> {
     /// Raises in setup or invariant, once.
     fn end_host(&mut self) {
         if !std::mem::replace(&mut self.ended_host, true) {
-            let identity = self.lent.identity();
-            self.lent.with_python(|| {
+            let lent = self.lent;
+            lent.with_python(|| {
                 // Neither is seen without the other: a wait that ends takes the exception
                 // back, lest it disturb the clean-up.
-                error::raise_in_thread(identity, false);
+                lent.raise_on_carrier();
                 self.signals.interrupt(Cut::Interrupted);
             });
         }
@@ -272,6 +275,7 @@ impl<'a> Watcher<'a> {
             if !seen.is_up_to_date(signals) {
                 return None;
             }
+            self.hush.get_or_insert_with(threads::hush);
             let identity = signals.identity.load(Relaxed);
             let place = threads::place_of(identity);
             signals.interrupt(cut);

@@ -308,6 +308,7 @@ pub fn explore(job: &Job, search: &mut Search, lent: &Lent, signals: &Arc<Signal
     }
     session::with(|execution| execution.blocks = None);
     primitives::stand_for(0);
+    seat::end_idle();
     outcome
 }
 
@@ -591,10 +592,7 @@ impl<'a> Explorer<'a> {
             Err(Some(exception)) if error::is_abandoned(exception.borrow()) => {
                 Verdict::Cut(Cut::Interrupted)
             }
-            // Without a GIL it runs where signal handlers do.
-            Err(Some(exception)) if error::is_keyboard_interrupt(exception.borrow()) => {
-                Verdict::Broken(exception)
-            }
+            Err(Some(exception)) if is_of_signal(exception.borrow()) => Verdict::Broken(exception),
             Err(Some(exception)) => Verdict::Fails(Violation::InvariantError(exception)),
             Ok(Some(answer)) => Verdict::Fails(Violation::Invariant(answer)),
             Err(None) => Verdict::Fails(Violation::Invariant(String::new())),
@@ -632,7 +630,7 @@ impl<'a> Explorer<'a> {
             };
             let index = self.seat_of(worker);
             if hush.is_none() && session::ends_thread(worker) {
-                hush = Some(ThreadState::current().on_os_stack(known_threads::Hush::begin));
+                hush = Some(ThreadState::current().on_os_stack(known_threads::hush));
             }
             if seats.len() <= index {
                 seats.resize_with(index + 1, || None);
@@ -862,6 +860,7 @@ impl<'a> Explorer<'a> {
             known_threads::forget_starts(threads.functions.iter().map(Owned::borrow));
             drop((kept, threads, tasks));
         });
+        seat::free_idle();
         if let Some(active) = &self.active {
             active.purge(session::with(|execution| execution.workers.len()));
         }
@@ -1070,7 +1069,8 @@ fn run_thread(task: threads::Task, thread: ThreadState) {
     if let (Err(Raised), Some(exception)) = (result, error::take()) {
         if error::is_abandoned(exception.borrow()) {
             session::note_abandoned();
-        } else {
+        } else if !session::is_thread_killed() {
+            // What ends a thread may find `threading` in the midst of something.
             primitives::threads::report_unraisable(exception, task.function.borrow());
         }
     }
@@ -1101,7 +1101,6 @@ fn refuse_coroutine(result: Obj<'_>) -> Option<Owned> {
     error::take()
 }
 
-/// Setup has raised.
 /// Of an exception outside the workers.
 fn broken(exception: Option<Owned>) -> Verdict {
     match exception {
@@ -1110,6 +1109,11 @@ fn broken(exception: Option<Owned>) -> Verdict {
         }
         exception => Verdict::Broken(exception.unwrap_or_else(Owned::none)),
     }
+}
+
+/// Is it no fault of the program's? Without a GIL invariant runs where signal handlers do.
+fn is_of_signal(exception: Obj<'_>) -> bool {
+    error::is_keyboard_interrupt(exception) || error::is_of_handler(exception)
 }
 
 /// Could threads of an interpreter with a GIL not have run like this, where that is

@@ -116,9 +116,10 @@ pub fn current() -> &'static Session {
     })
 }
 
-/// From now on this OS thread takes part in that session, or in none.
-pub fn take_part(session: Option<&'static Session>) {
-    SESSION.set(session);
+/// From now on this OS thread takes part in that session, or in none; gives the one
+/// before.
+pub fn take_part(session: Option<&'static Session>) -> Option<&'static Session> {
+    SESSION.replace(session)
 }
 
 /// The worker whose code runs on this OS thread now, if any.
@@ -143,6 +144,11 @@ pub fn end_worker() {
 /// Connects the session to the caller that waits for it.
 pub fn set_signals(signals: Arc<Signals>) {
     current().signals.replace(signals);
+}
+
+/// What connects the session to the caller.
+pub fn signals() -> Arc<Signals> {
+    current().signals.borrow().clone()
 }
 
 /// The execution of this OS thread.
@@ -520,6 +526,11 @@ pub fn is_killed() -> bool {
     })
 }
 
+/// Is the running worker a thread that another one has started, and being unwound?
+pub fn is_thread_killed() -> bool {
+    is_killed() && running().is_some_and(super::threads::is_thread)
+}
+
 /// The number of the location that stands for an object as a whole.
 pub fn whole(execution: &mut Execution, object: Obj<'_>) -> Loc {
     execution.locations.of(object, Field::Whole, None)
@@ -650,11 +661,10 @@ pub fn is_interrupted() -> bool {
 /// The running worker is about to do what a fiber cannot do: ends the exploration.
 pub fn need_threads(what: &'static str) {
     let place = threads::place_of(ThreadState::current().identity());
-    let signals = current().signals.borrow();
+    let signals = signals();
     signals.needs_threads.lock().get_or_insert(what);
     signals.stuck_at.lock().get_or_insert_with(|| place.unwrap_or_default());
     signals.interrupt(Cut::Interrupted);
-    drop(signals);
     poll_signals();
 }
 

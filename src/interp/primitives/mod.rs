@@ -73,6 +73,15 @@ pub fn stand_for(identity: usize) {
     STANDS_FOR.set(identity);
 }
 
+/// Runs setup or invariant where they belong, and the carrier stands for nobody.
+#[cfg(Py_GIL_DISABLED)]
+pub fn standing_for<T>(identity: usize, work: impl FnOnce() -> T) -> T {
+    let before = STANDS_FOR.replace(identity);
+    let result = work();
+    STANDS_FOR.set(before);
+    result
+}
+
 /// Setup and invariant wait on the carrier, which no signal reaches: they wait in
 /// slices of so many seconds, and look whether the exploration has been ended.
 const SLICE: f64 = 0.05;

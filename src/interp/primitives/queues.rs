@@ -61,11 +61,11 @@ fn get_for_caller(hook: &Hook, queue: Obj<'_>, arguments: &Arguments<'_>) -> Res
         let (block, slice) = (Owned::from_bool(true), Owned::from_float(slice)?);
         match hook.call(queue, &[block.borrow(), slice.borrow()]) {
             Ok(item) => Ok(Some(item)),
-            Err(Raised) if len(queue) == 0 => {
-                drop(error::take());
-                Ok(None)
-            }
-            Err(Raised) => Err(Raised),
+            // Without a GIL it may be what the handler of a signal has raised.
+            Err(Raised) => match error::take() {
+                Some(raised) if !is_empty(raised.borrow())? => Err(error::restore(raised)),
+                _ => Ok(None),
+            },
         }
     })?;
     item.ok_or_else(empty)
@@ -77,9 +77,17 @@ pub fn get_now(queue: Obj<'_>) -> Result<Owned> {
     GET.call(queue, &[no.borrow()])
 }
 
+/// Does it say that a queue is empty?
+fn is_empty(exception: Obj<'_>) -> Result<bool> {
+    Ok(error::is_instance(exception, empty_class()?.borrow()))
+}
+
+fn empty_class() -> Result<Owned> {
+    attribute(import(c"_queue")?.borrow(), c"Empty")
+}
+
 fn empty() -> Raised {
-    let class = import(c"_queue").and_then(|module| attribute(module.borrow(), c"Empty"));
-    if let Ok(class) = class {
+    if let Ok(class) = empty_class() {
         // SAFETY: an exception class.
         unsafe { ffi::PyErr_SetNone(class.borrow().as_ptr()) };
     }

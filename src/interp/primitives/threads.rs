@@ -1,6 +1,8 @@
 //! Threads: their identity, start and join. CPython source:
 //! `Modules/_threadmodule.c`.
 
+use std::ffi::CStr;
+
 use pyo3_ffi as ffi;
 
 use super::{Row, shown_identity, wait_in_slices};
@@ -135,24 +137,30 @@ fn is_done(hook: &Hook, handle: Obj<'_>, arguments: &Arguments<'_>) -> Result<Ow
 /// Is `function` the bootstrap of a thread of a `ThreadPoolExecutor`? They wait for work
 /// for as long as the pool lives, which keeps no execution from ending.
 fn is_of_pool(function: Obj<'_>) -> bool {
-    let module = attribute(function, c"__self__")
-        .and_then(|thread| attribute(thread.borrow(), c"_target"))
-        .and_then(|target| attribute(target.borrow(), c"__module__"));
-    if module.is_err() {
-        drop(error::take());
-    }
-    module.is_ok_and(|m| m.borrow().as_str().is_some_and(|m| m == "concurrent.futures.thread"))
+    is_of_thread(function, &[c"_target", c"__module__"], |module| {
+        Ok(module.as_str().is_some_and(|module| module == "concurrent.futures.thread"))
+    })
 }
 
 /// Is `function` the bootstrap of a `threading.Thread` that is a daemon?
 fn is_daemon(function: Obj<'_>) -> bool {
-    let daemon = attribute(function, c"__self__")
-        .and_then(|thread| attribute(thread.borrow(), c"_daemonic"))
-        .and_then(|daemon| is_true(daemon.borrow()));
-    if daemon.is_err() {
+    is_of_thread(function, &[c"_daemonic"], is_true)
+}
+
+/// Is `function` the bootstrap of a `threading.Thread`, and does what these attributes
+/// lead to from there satisfy the test?
+fn is_of_thread(
+    function: Obj<'_>,
+    path: &[&CStr],
+    test: impl FnOnce(Obj<'_>) -> Result<bool>,
+) -> bool {
+    let thread = attribute(function, c"__self__");
+    let found = path.iter().fold(thread, |from, name| attribute(from?.borrow(), name));
+    let passed = found.and_then(|found| test(found.borrow()));
+    if passed.is_err() {
         drop(error::take());
     }
-    daemon == Ok(true)
+    passed == Ok(true)
 }
 
 /// The identity that a worker's thread has.
@@ -185,13 +193,10 @@ pub fn run(task: &Task) -> Result<()> {
 
 /// Reports the current exception as one that nobody can catch.
 pub fn report_unraisable(exception: Owned, function: Obj<'_>) {
-    // SAFETY: a live exception class and a live object.
-    unsafe {
-        let exit = Obj::from_arg(ffi::PyExc_SystemExit);
-        if error::is_instance(exception.borrow(), exit) {
-            return;
-        }
-        error::restore(exception);
-        ffi::PyErr_WriteUnraisable(function.as_ptr());
+    if error::is_system_exit(exception.borrow()) {
+        return;
     }
+    error::restore(exception);
+    // SAFETY: a live object, and an exception is set.
+    unsafe { ffi::PyErr_WriteUnraisable(function.as_ptr()) };
 }
