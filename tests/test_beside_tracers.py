@@ -1,5 +1,6 @@
 """Explorations beside what else traces a process: coverage.py, debuggers, profilers."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -32,7 +33,9 @@ result = frontrun.explore(
 print(result.num_explored)
 """
 NEVER = PROGRAM.splitlines().index('        print("never")') + 1
-CORES = ["ctrace", "sysmon"] if sys.version_info >= (3, 12) else ["ctrace"]
+# Where there is no wheel of coverage.py for this Python its tracer is not in C.
+CORES = ["ctrace" if importlib.util.find_spec("coverage.tracer") else "pytrace"]
+CORES += ["sysmon"] if sys.version_info >= (3, 12) else []
 
 
 @pytest.mark.parametrize("core", CORES)

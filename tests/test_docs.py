@@ -31,7 +31,11 @@ def test_readme_shows_what_the_example_prints() -> None:
     command = [sys.executable, EXAMPLE.relative_to(ROOT)]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert run.stderr == ""
-    assert run.stdout == blocks("text")[0]
+    shown = blocks("text")[0]
+    if "t" in sys.abiflags:
+        # It says that this interpreter is another one, and breaks its lines elsewhere.
+        run.stdout, shown = run.stdout.split(), shown.replace("as here", "unlike here").split()
+    assert run.stdout == shown
 
 
 PAGES = sorted(path for path in (ROOT / "docs").glob("*.md"))

@@ -12,6 +12,8 @@ import pytest
 from test_outcomes import PROGRAMS
 from textbook import explored, outcomes
 
+from frontrun._exploration import CARRIERS
+
 ATTEMPTS = 200 * int(os.environ.get("FRONTRUN_STRESS", "1"))
 
 
@@ -41,7 +43,7 @@ def resident_pages():
         return int(statm.read().split()[1])
 
 
-@pytest.mark.parametrize("carrier", ["fibers", "threads"])
+@pytest.mark.parametrize("carrier", CARRIERS)
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_samples_stay_within_the_textbook(program, carrier):
     named, workers = PROGRAMS[program]
