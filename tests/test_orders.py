@@ -1,6 +1,7 @@
 """Counterexamples that are orders of markers or of await points: minimal, replayed, kept."""
 
 import asyncio
+import contextlib
 import functools
 import itertools
 import json
@@ -242,23 +243,42 @@ def test_a_file_made_by_a_script_replays_from_the_command_line(tmp_path):
     assert "The invariant does not hold in the final state." in again.stdout
 
 
-def test_a_deadlock_and_an_error_replay():
-    def forwards(counter):
-        with counter.lock:
-            with counter.other:  # frontrun: inner
+@pytest.fixture
+def counters():
+    """All that were made. What waits for their locks at the end of the test is let go."""
+    made = []
+    yield made
+    for lock in (lock for counter in made for lock in (counter.lock, counter.other)):
+        if lock.locked():
+            lock.release()
+    for thread in threading.enumerate():
+        if thread.name.startswith("frontrun-"):
+            thread.join()
+
+
+def test_a_deadlock_and_an_error_replay(counters):
+    def make():
+        counters.append(Counter())
+        return counters[-1]
+
+    def take(outer, inner):
+        # Its locks are released for it, if it is let go.
+        with contextlib.suppress(RuntimeError), outer:
+            with inner:  # frontrun: inner
                 pass
 
+    def forwards(counter):
+        take(counter.lock, counter.other)
+
     def backwards(counter):
-        with counter.other:
-            with counter.lock:  # frontrun: inner
-                pass
+        take(counter.other, counter.lock)
 
     def fails(counter):
         if counter.value:  # frontrun: read
             raise KeyError("mine")
 
     spec = {"a": (forwards, ["inner"]), "b": (backwards, ["inner"])}
-    result = markers(spec)
+    result = markers(spec, setup=make)
     assert result.explanation.startswith("Deadlock")
     assert result.reproduction_successes == 10
     assert result.replay().explanation.startswith("Deadlock")

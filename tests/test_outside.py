@@ -155,9 +155,10 @@ def test_a_thread_that_setup_starts_may_do_what_a_worker_waits_for(run):
 @pytest.fixture
 def alone():
     """Waits for what threads of other tests have left to do."""
+    deadline = time.monotonic() + 10
     for thread in threading.enumerate():
         if thread is not threading.main_thread():
-            thread.join(10)
+            thread.join(max(0, deadline - time.monotonic()))
 
 
 def test_a_lock_that_setup_leaves_held_is_a_deadlock_when_nobody_else_runs(alone):

@@ -447,6 +447,13 @@ pub fn is_immutable(object: Obj<'_>) -> bool {
         .any(|tp| object.is_exactly(*tp))
 }
 
+/// Is it a number or a text, in which nothing else is, and which nothing can change?
+#[inline]
+pub fn holds_nothing(object: Obj<'_>) -> bool {
+    let t = types();
+    [t.int, t.str, t.float, t.bool].iter().any(|tp| object.is_exactly(*tp))
+}
+
 /// Does appending to this deque drop its first element?
 pub fn drops_the_first(sequence: Obj<'_>) -> bool {
     is_bounded(sequence) && len(sequence) >= most(sequence) as i64

@@ -682,6 +682,9 @@ pub fn find<'a>(container: Obj<'a>, element: Obj<'a>, sink: &mut impl Sink<'a>) 
 /// `left == right`, `left < right`: containers of one kind look into each other.
 fn compare<'a>(left: Option<Obj<'a>>, right: Option<Obj<'a>>, sink: &mut impl Sink<'a>) {
     let (Some(left), Some(right)) = (left, right) else { return };
+    if containers::holds_nothing(left) && containers::holds_nothing(right) {
+        return;
+    }
     let looks_inside = |object, other| {
         containers::may_contain(object)
             && (containers::may_contain(other) || containers::is_bytes(other))
@@ -714,6 +717,9 @@ fn binary_op<'a>(
         return subscript(left, right, sink);
     }
     let (Some(left), Some(right)) = (left, right) else { return };
+    if containers::holds_nothing(left) && containers::holds_nothing(right) {
+        return;
+    }
     match arg {
         IN_PLACE_ADD if containers::shape(left) != Shape::Other => extend(left, Some(right), sink),
         IN_PLACE_OR if attributes::is_c_method(left, &names().ior) => {
