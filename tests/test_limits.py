@@ -83,6 +83,16 @@ def test_total_timeout_ends_the_search_and_keeps_its_verdict():
     assert result.limit == "total_timeout=0.2"
 
 
+def test_total_timeout_ends_what_is_told_of_the_progress():
+    def many(state):
+        for _ in range(8):
+            state.value += 1
+
+    result = explore([many] * 3, total_timeout=0.2, on_progress=lambda progress: go_on())
+    assert result.property_holds is True
+    assert result.limit == "total_timeout=0.2"
+
+
 def test_a_search_that_ends_before_its_first_execution_is_inconclusive():
     result = frontrun.explore(
         lambda: time.sleep(60), [increment], lambda state: True, total_timeout=0.1

@@ -1034,8 +1034,7 @@ impl exploration::Runner for Explorer<'_> {
             self.told = Instant::now();
             let tell = || tell_progress(callback, progress).map_err(|Raised| error::take());
             if let Err(exception) = self.lent.with(tell) {
-                self.outcome.raised = exception;
-                return false;
+                self.judge(broken(exception));
             }
         }
         self.goes_on
