@@ -341,11 +341,7 @@ pub fn synchronises(object: Obj<'_>) -> bool {
     let class = object.type_of();
     let module = match super::attributes::is_of_python_class(object) {
         true => in_class(class, names().module.borrow()).and_then(Obj::as_str),
-        false => {
-            // SAFETY: a live type; tp_name is a NUL-terminated string.
-            let name = unsafe { CStr::from_ptr((*ffi::Py_TYPE(object.as_ptr())).tp_name) };
-            name.to_str().ok().and_then(|name| Some(name.rsplit_once('.')?.0.to_owned()))
-        }
+        false => object.full_type_name().rsplit_once('.').map(|(module, _)| module.to_owned()),
     };
     let is_local = || super::attributes::is_thread_local(object);
     matches!(module.as_deref(), Some("_thread" | "threading" | "asyncio.locks")) && !is_local()

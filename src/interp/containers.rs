@@ -383,10 +383,8 @@ pub fn is_native(object: Obj<'_>) -> bool {
         "weakref",
         "zoneinfo",
     ];
-    // SAFETY: a live type; tp_name is a NUL-terminated string. Those of builtin types and of
-    // classes that Python code has made have no dot.
-    let name = unsafe { std::ffi::CStr::from_ptr((*ffi::Py_TYPE(object.as_ptr())).tp_name) };
-    let name = name.to_str().unwrap_or_default();
+    // Those of builtin types and of classes that Python code has made have no dot.
+    let name = object.full_type_name();
     let package = name.split_once('.').map(|(package, _)| package);
     package.is_some_and(|package| !MODULES.contains(&package))
         && name != "decimal.Decimal"

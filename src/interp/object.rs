@@ -97,6 +97,14 @@ impl<'a> Obj<'a> {
         name.rsplit('.').next().unwrap_or_default().to_owned()
     }
 
+    /// The name of its type as C code has given it, with its module; of a class that Python
+    /// code has made without.
+    pub fn full_type_name(self) -> &'a str {
+        // SAFETY: tp_name is a NUL-terminated string that lives as long as the type.
+        let name = unsafe { std::ffi::CStr::from_ptr((*ffi::Py_TYPE(self.as_ptr())).tp_name) };
+        name.to_str().unwrap_or_default()
+    }
+
     /// Text of an exact `str`, `None` for anything else.
     pub fn as_str(self) -> Option<String> {
         // SAFETY: PyUnicode_Check only reads the type's flags.
