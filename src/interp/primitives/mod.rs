@@ -83,7 +83,9 @@ pub fn standing_for<T>(identity: usize, work: impl FnOnce() -> T) -> T {
 }
 
 /// Setup and invariant wait on the carrier, which no signal reaches: they wait in
-/// slices of so many seconds, and look whether the exploration has been ended.
+/// slices of so many seconds, and look whether the exploration has been ended. Without a
+/// GIL they wait on the caller's thread, where a signal that comes between two slices
+/// interrupts neither: its handler is looked for.
 const SLICE: f64 = 0.05;
 
 /// Waits, at most so many seconds (for ever, if `None`), for what `wait` gives; it is
@@ -102,6 +104,7 @@ fn wait_in_slices<T>(
         if given.is_some() || left <= SLICE {
             return Ok(given);
         }
+        error::check_signals()?;
         if session::is_interrupted() {
             // Clean-up is not to be disturbed by the same exception once more.
             error::withdraw_from_thread(ThreadState::current().identity());
