@@ -13,8 +13,9 @@ use crate::interp::frame::Frame;
 use crate::observe::instruction::loaded_global;
 use crate::observe::opcodes::Op;
 use crate::runtime::execution::Site;
-use crate::runtime::session::{Inner, is_traced};
+use crate::runtime::session::{Inner, Session, is_traced};
 use crate::runtime::{recorder, session, stats};
+use crate::trace::Worker;
 
 /// Name of the back end.
 pub const BACKEND: &str = if cfg!(Py_3_12) { "monitoring" } else { "settrace" };
@@ -79,6 +80,7 @@ fn is_of_no_interest(instruction: Instruction) -> bool {
 /// Tells of an instruction of the running worker.
 #[inline]
 fn tell(
+    at_work: (&Session, Worker),
     instruction: Instruction,
     code: Code<'_>,
     table: &Table,
@@ -87,8 +89,8 @@ fn tell(
 ) -> Result<()> {
     let here = || site(table, offset, instruction.opcode);
     match table.inner.get() {
-        None => session::instruction(instruction, code, frame, here)?,
-        Some(_) => session::inner_instruction(instruction, code, frame, here)?,
+        None => session::instruction(at_work, instruction, code, frame, here)?,
+        Some(_) => session::inner_instruction(at_work, instruction, code, frame, here)?,
     }
     after(instruction);
     Ok(())
@@ -464,7 +466,8 @@ mod monitoring {
         if is_of_no_interest(instruction) && !probe::is_active() {
             return disable();
         }
-        if session::running().is_none() && !recorder::is_active() {
+        let at_work = session::at_work();
+        if at_work.is_none() && !recorder::is_active() {
             return probe::told(code, table, offset, Frame::current(code));
         }
         if is_untold(table, instruction) {
@@ -477,16 +480,11 @@ mod monitoring {
         {
             return std::ptr::null_mut();
         }
-        if session::running().is_none() {
-            return match recorder::instruction(instruction, code, table.id, offset, frame) {
-                Ok(()) => nothing(),
-                Err(Raised) => std::ptr::null_mut(),
-            };
-        }
-        match tell(instruction, code, table, offset, frame) {
-            Ok(()) => nothing(),
-            Err(Raised) => std::ptr::null_mut(),
-        }
+        let told = match at_work {
+            Some(at_work) => tell(at_work, instruction, code, table, offset, frame),
+            None => recorder::instruction(instruction, code, table.id, offset, frame),
+        };
+        if told.is_ok() { nothing() } else { std::ptr::null_mut() }
     }
 }
 
@@ -678,7 +676,8 @@ mod settrace {
                 // SAFETY: as above: the frame of a running trace function.
                 let Some(running) = (unsafe { Frame::of_object(frame, code) }) else { return 0 };
                 let offset = running.offset(code);
-                if session::running().is_none() && !recorder::is_active() {
+                let at_work = session::at_work();
+                if at_work.is_none() && !recorder::is_active() {
                     return probe::told(code, table, offset, Some(running));
                 }
                 let Some(instruction) = table.at(offset) else { return 0 };
@@ -688,17 +687,11 @@ mod settrace {
                 if instruction.op == Op::LoadBuiltin {
                     code.learn(table, offset, loaded_global(instruction, code, running));
                 }
-                if session::running().is_none() {
-                    let id = table.id;
-                    return match recorder::instruction(instruction, code, id, offset, running) {
-                        Ok(()) => 0,
-                        Err(Raised) => -1,
-                    };
-                }
-                match tell(instruction, code, table, offset, running) {
-                    Ok(()) => 0,
-                    Err(Raised) => -1,
-                }
+                let told = match at_work {
+                    Some(at_work) => tell(at_work, instruction, code, table, offset, running),
+                    None => recorder::instruction(instruction, code, table.id, offset, running),
+                };
+                if told.is_ok() { 0 } else { -1 }
             }
             _ => 0,
         }

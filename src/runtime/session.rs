@@ -125,8 +125,15 @@ pub fn take_part(session: Option<&'static Session>) -> Option<&'static Session> 
 /// The worker whose code runs on this OS thread now, if any.
 #[inline]
 pub fn running() -> Option<Worker> {
+    Some(at_work()?.1)
+}
+
+/// That worker and its session.
+#[inline]
+pub fn at_work() -> Option<(&'static Session, Worker)> {
     os_thread::await_turn();
-    SESSION.get()?.running.get()
+    let session = SESSION.get()?;
+    Some((session, session.running.get()?))
 }
 
 /// Notes which worker's code runs from now on.
@@ -180,16 +187,16 @@ impl<'a> Sink<'a> for Recorder<'a, '_> {
     }
 }
 
-/// An instruction of traced code is about to run. An error means: raise.
+/// An instruction of traced code of the worker that runs, [`at_work`], is about to be
+/// done. An error means: raise.
 #[inline]
 pub fn instruction<'a>(
+    (session, worker): (&Session, Worker),
     instruction: Instruction,
     code: Code<'a>,
     frame: Frame<'a>,
     site: impl Fn() -> Site,
 ) -> Result<()> {
-    let session = current();
-    let Some(worker) = session.running.get() else { return Ok(()) };
     loop {
         let turn = {
             // Taken already: a finaliser runs while the tables are in use.
@@ -206,10 +213,7 @@ pub fn instruction<'a>(
                 execution.trace.discard();
                 None
             } else {
-                let mut site = site();
-                if execution.tells_blocks() {
-                    site = outer(site);
-                }
+                let site = if execution.tells_blocks() { outer(site()) } else { site() };
                 let turn = execution.before_instruction(site);
                 if let (Turn::Go, Some(values)) = (turn, values) {
                     note_values(&mut execution, values, site);
@@ -236,6 +240,7 @@ pub fn instruction<'a>(
 /// line that called it.
 #[cold]
 pub fn inner_instruction<'a>(
+    at_work: (&Session, Worker),
     inner: Instruction,
     code: Code<'a>,
     frame: Frame<'a>,
@@ -244,7 +249,7 @@ pub fn inner_instruction<'a>(
     if is_bookkeeping() {
         return Ok(());
     }
-    instruction(inner, code, frame, || outer(site()))
+    instruction(at_work, inner, code, frame, || outer(site()))
 }
 
 /// Keeps the values of an event, and who called its function.
