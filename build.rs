@@ -30,6 +30,7 @@ mod python {
         "PyGenObject",
         "PyHeapTypeObject",
         "PySetObject",
+        "PyLongObject",
     ];
 
     pub fn main() {

@@ -86,6 +86,13 @@ fn equality_of_type(tp: *mut ffi::PyTypeObject) -> Equality {
 /// keys whose equality is code of their own.
 #[inline]
 pub fn digest(key: Obj<'_>) -> Option<u64> {
+    if key.is_exactly(types().str) {
+        return Some(text_hash(key) as u64 ^ TEXT);
+    }
+    digest_of_any(key)
+}
+
+fn digest_of_any(key: Obj<'_>) -> Option<u64> {
     match equality(key) {
         Equality::Text => Some(text_hash(key) as u64 ^ TEXT),
         Equality::Bytes => Some(c_hash(key) as u64 ^ BYTES),
@@ -154,6 +161,13 @@ pub enum Hash {
 /// The hash of a key, without running anybody's code.
 #[inline]
 pub fn hash(key: Obj<'_>) -> Hash {
+    if key.is_exactly(types().str) {
+        return Hash::Known(text_hash(key));
+    }
+    hash_of_any(key)
+}
+
+fn hash_of_any(key: Obj<'_>) -> Hash {
     match equality(key) {
         Equality::Text => Hash::Known(text_hash(key)),
         Equality::Own => Hash::Unknown,

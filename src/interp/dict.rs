@@ -88,6 +88,7 @@ pub fn set(dict: Obj<'_>, key: Obj<'_>, value: Obj<'_>) -> Result<()> {
 
 /// # Safety
 /// The keys of a live dict or type, that nobody changes meanwhile.
+#[inline]
 unsafe fn find(keys: *mut PyDictKeysObject, key: Obj<'_>) -> Place {
     match hash(key) {
         // SAFETY: as the caller promises.

@@ -6,6 +6,8 @@ use std::ptr::{self, NonNull};
 
 use pyo3_ffi as ffi;
 
+#[cfg(Py_3_12)]
+use super::layout;
 use super::types::types;
 
 /// A borrowed reference: alive for `'a`, because a frame, a container or an
@@ -135,6 +137,17 @@ impl<'a> Obj<'a> {
         // SAFETY: for an int the conversion runs no Python code and cannot fail but by overflow.
         let value = unsafe { ffi::PyLong_AsLongLongAndOverflow(self.as_ptr(), &mut overflow) };
         (overflow == 0).then_some(value)
+    }
+
+    /// The value of an int from 0 up to 2³⁰: that of its only digit.
+    ///
+    /// # Safety
+    /// It is such an int.
+    #[cfg(Py_3_12)]
+    #[inline]
+    pub unsafe fn as_digit(self) -> usize {
+        // SAFETY: as the caller promises; zero has a digit, too (`pycore_long.h`).
+        unsafe { (*self.as_ptr().cast::<layout::PyLongObject>()).long_value.ob_digit[0] as usize }
     }
 
     /// A short text for values whose `repr` runs no Python code: numbers,

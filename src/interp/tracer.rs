@@ -456,10 +456,10 @@ mod monitoring {
         args: *mut *mut ffi::PyObject,
         _count: ffi::Py_ssize_t,
     ) -> *mut ffi::PyObject {
-        // SAFETY: INSTRUCTION passes (code, offset), alive for the call; the offset
-        // is a small int.
+        // SAFETY: INSTRUCTION passes (code, offset), alive for the call; an offset in bytes
+        // is less than 2³⁰.
         let (code, offset) =
-            unsafe { (Code::from_ptr(*args), ffi::PyLong_AsLong(*args.add(1)) as usize) };
+            unsafe { (Code::from_ptr(*args), Obj::from_arg(*args.add(1)).as_digit()) };
         stats::SEEN.add(1);
         let Some(table) = code.table() else { return nothing() };
         let Some(instruction) = table.at(offset) else { return nothing() };

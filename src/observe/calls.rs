@@ -22,6 +22,7 @@ use crate::interp::error::Result;
 use crate::interp::frame::{self, Frame};
 use crate::interp::futures;
 use crate::interp::object::{Obj, Owned};
+use crate::interp::types::types;
 use crate::interp::version;
 use crate::trace::Kind;
 
@@ -1496,11 +1497,16 @@ fn result_of(code: Code<'_>, arguments: Arguments<'_>) -> Field {
     Field::Key(all.fold(0, mix))
 }
 
-/// Is this special method C code, or code that is not traced and does the same?
+/// Is this special method of a container C code, or code that is not traced and does the
+/// same?
+#[inline]
 pub fn is_plain(container: Obj<'_>, name: &Owned) -> bool {
-    if attributes::is_c_method(container, name) {
-        return true;
-    }
+    let types = types();
+    let is_builtin = container.is_exactly(types.dict) || container.is_exactly(types.list);
+    is_builtin || attributes::is_c_method(container, name) || is_like_c_method(container, name)
+}
+
+fn is_like_c_method(container: Obj<'_>, name: &Owned) -> bool {
     let method = attributes::in_class(container.type_of(), name.borrow());
     method.is_some_and(|method| match callables::resolve(method) {
         Callee::Python { code, .. } => effect_of(code.as_obj().address()).is_some(),

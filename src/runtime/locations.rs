@@ -26,7 +26,7 @@ pub struct Place {
 type Key = (usize, u64);
 
 /// As many are found without hashing.
-const RECENT: usize = 16;
+const RECENT: usize = 32;
 
 /// The slot of a location among the recent ones.
 #[inline]
