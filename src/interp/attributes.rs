@@ -11,7 +11,7 @@ use pyo3_ffi as ffi;
 use super::containers::dict_get;
 use super::containers::{is_cell, is_native};
 use super::dict::{Found, has_storage, storage};
-use super::object::{Obj, Owned};
+use super::object::{Obj, Owned, class_name};
 use super::types::{Special, special, special_base, types};
 
 /// Where looking an attribute up ends.
@@ -406,10 +406,7 @@ pub fn home_of_plain_store<'a>(owner: Obj<'a>, name: Obj<'a>) -> Home<'a> {
 pub fn namespace_name(object: Obj<'_>) -> Option<String> {
     // SAFETY: only reads the type's flags.
     if unsafe { ffi::PyType_Check(object.as_ptr()) } != 0 {
-        // SAFETY: a type, whose name ends with NUL and lives as long as it does.
-        let name =
-            unsafe { CStr::from_ptr((*object.as_ptr().cast::<ffi::PyTypeObject>()).tp_name) };
-        return Some(format!("class {}", name.to_string_lossy().rsplit('.').next()?));
+        return Some(format!("class {}", class_name(object)));
     }
     if !object.is_exactly(types().dict) || dict_get(object, names().spec.borrow()).value().is_none()
     {

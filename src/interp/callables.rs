@@ -10,7 +10,7 @@ use super::code::{Code, attribute, import};
 use super::dict::storage;
 use super::error::{Result, if_any};
 use super::layout::PyFunctionObject;
-use super::object::{Obj, Owned};
+use super::object::{Obj, Owned, class_name};
 use super::types::{Special, special, types};
 
 /// Where a call leads.
@@ -204,7 +204,7 @@ pub fn name(callable: Obj<'_>, receiver: Option<Obj<'_>>) -> String {
     let (class, own) = unsafe {
         let class = if descriptor {
             let class = (*callable.as_ptr().cast::<MethodDescriptor>()).class;
-            Obj::from_ptr(class.cast()).map(class_name)
+            Obj::from_ptr(class.cast()).map(|class| class_name(class).to_owned())
         } else {
             receiver.map(Obj::type_name)
         };
@@ -216,7 +216,7 @@ pub fn name(callable: Obj<'_>, receiver: Option<Obj<'_>>) -> String {
                 let name = Owned::from_new(ffi::PyObject_GetAttr(callable.as_ptr(), name));
                 name.and_then(|name| name.borrow().as_str()).unwrap_or_default()
             }
-            (false, true) => class_name(callable),
+            (false, true) => class_name(callable).to_owned(),
             (false, false) => callable.type_name(),
         };
         (class, own)
@@ -230,13 +230,6 @@ pub fn name(callable: Obj<'_>, receiver: Option<Obj<'_>>) -> String {
 /// The name of a C function.
 pub fn plain_name(callable: Obj<'_>) -> String {
     name(callable, None).rsplit('.').next().unwrap_or_default().to_owned()
-}
-
-/// The name of a class.
-fn class_name(class: Obj<'_>) -> String {
-    // SAFETY: the caller has a class; tp_name is a NUL-terminated string.
-    let name = unsafe { CStr::from_ptr((*class.as_ptr().cast::<ffi::PyTypeObject>()).tp_name) };
-    name.to_string_lossy().rsplit('.').next().unwrap_or_default().to_owned()
 }
 
 /// The Python function that makes instances of this class, if it is one.

@@ -93,18 +93,13 @@ impl<'a> Obj<'a> {
 
     /// Name of its type, without the module.
     pub fn type_name(self) -> String {
-        // SAFETY: tp_name is a NUL-terminated string that lives as long as the type.
-        let name = unsafe { std::ffi::CStr::from_ptr((*ffi::Py_TYPE(self.as_ptr())).tp_name) };
-        let name = name.to_string_lossy();
-        name.rsplit('.').next().unwrap_or_default().to_owned()
+        class_name(self.type_of()).to_owned()
     }
 
     /// The name of its type as C code has given it, with its module; of a class that Python
     /// code has made without.
     pub fn full_type_name(self) -> &'a str {
-        // SAFETY: tp_name is a NUL-terminated string that lives as long as the type.
-        let name = unsafe { std::ffi::CStr::from_ptr((*ffi::Py_TYPE(self.as_ptr())).tp_name) };
-        name.to_str().unwrap_or_default()
+        full_class_name(self.type_of())
     }
 
     /// Text of an exact `str`, `None` for anything else.
@@ -238,4 +233,15 @@ impl Owned {
         // SAFETY: the GIL is held.
         unsafe { super::error::check(ffi::PyFloat_FromDouble(value)) }
     }
+}
+
+/// The name of a class, which the caller has, without the module.
+pub fn class_name<'a>(class: Obj<'a>) -> &'a str {
+    full_class_name(class).rsplit('.').next().unwrap_or_default()
+}
+
+fn full_class_name<'a>(class: Obj<'a>) -> &'a str {
+    let class = class.as_ptr().cast::<ffi::PyTypeObject>();
+    // SAFETY: a type, whose name ends with NUL and lives as long as it does.
+    unsafe { std::ffi::CStr::from_ptr((*class).tp_name) }.to_str().unwrap_or_default()
 }

@@ -52,13 +52,14 @@ impl Label {
         // A timed wait ends by itself, when nobody can run.
         let jumps = |access: &Access| access.kind == Kind::Advance && access.loc == 0;
         let waits = accesses.iter().any(jumps);
+        let or_wait = |kind: &'static str| if waits { WAIT } else { kind }.to_owned();
         let deed = |access: &Access| {
             let name = match access.kind {
                 Kind::Start | Kind::Join => format!("worker {}", access.loc),
                 kind => {
                     if let Some(worker) = ending(execution, access) {
                         return Deed {
-                            kind: if waits { WAIT } else { kind_name(kind, site.what) }.into(),
+                            kind: or_wait(kind_name(kind, site.what)),
                             name: end_of(worker),
                             loc: access.loc,
                             end_of: (kind == Kind::Read).then_some(worker),
@@ -68,7 +69,7 @@ impl Label {
                     if owner == "IO" {
                         let name = resources::lasting_name(&field).to_owned();
                         return Deed {
-                            kind: if waits { WAIT } else { kind_name(kind, site.what) }.into(),
+                            kind: or_wait(kind_name(kind, site.what)),
                             name,
                             loc: access.loc,
                             end_of: None,
@@ -79,7 +80,6 @@ impl Label {
                 }
             };
             let kind = match access.kind {
-                _ if waits => WAIT,
                 // What an attempt or a conditional write comes to depends on the moment.
                 Kind::TryAcquire => "acquire",
                 Kind::Miss if execution.resources.contains_key(&access.loc) => "acquire",
@@ -87,7 +87,7 @@ impl Label {
                 kind => kind_name(kind.strongest(), site.what),
             };
             let end_of = (access.kind == Kind::Join).then_some(access.loc as Worker);
-            Deed { kind: kind.to_owned(), name, loc: access.loc, end_of }
+            Deed { kind: or_wait(kind), name, loc: access.loc, end_of }
         };
         let deeds = accesses.iter().filter(|access| !jumps(access)).map(deed);
         Label { function: function(site), accesses: deeds.collect() }
