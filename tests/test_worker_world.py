@@ -106,7 +106,8 @@ def test_a_worker_may_recurse_as_deep_as_a_thread():
             compare_nested(150_000)
         shared.touch()
 
-    result = explore_dpor(Shared, [worker], lambda s: True)
+    # To nest so deep takes its time on a busy machine.
+    result = explore_dpor(Shared, [worker], lambda s: True, deadlock_timeout=60, timeout_per_run=60)
     assert result.property_holds, result.explanation
 
 
