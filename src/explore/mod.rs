@@ -7,6 +7,7 @@ mod family;
 mod minimise;
 mod uninterrupted;
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 pub use cost::Cost;
@@ -122,7 +123,7 @@ impl Summary {
 pub fn explore(strategy: &mut dyn Strategy, runner: &mut dyn Runner, limits: &Limits) -> Summary {
     let start = Instant::now();
     let mut summary = Summary::default();
-    let mut trace = Trace::new();
+    let mut trace = SPARE.take();
     let mut last = None;
     while let Some(plan) = strategy.next_plan(last).cloned() {
         if limits.max_executions.is_some_and(|most| summary.executions >= most) {
@@ -159,7 +160,19 @@ pub fn explore(strategy: &mut dyn Strategy, runner: &mut dyn Runner, limits: &Li
         last = Some(&trace);
     }
     summary.estimate = strategy.estimate().map(|all| all.at_least(summary.executions));
+    if trace.len() <= MOST_KEPT {
+        SPARE.set(trace);
+    }
     summary
+}
+
+/// That of longer traces is given back.
+const MOST_KEPT: usize = 1 << 20;
+
+thread_local! {
+    /// The memory of the last exploration, for the next one. To get it from the kernel can
+    /// take half as long as all else that is done for an event.
+    static SPARE: Cell<Trace> = Cell::default();
 }
 
 /// Who ran for how long in an execution.
