@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 
 use super::code::{self, Code, Instruction, Table};
-use super::error::{Raised, Result};
+use super::error::Result;
 use super::probe;
 use crate::interp::frame::Frame;
 use crate::observe::instruction::loaded_global;
@@ -158,7 +158,7 @@ mod monitoring {
 
     use super::*;
     use crate::interp::call::call;
-    use crate::interp::error;
+    use crate::interp::error::{self, Raised};
     use crate::interp::object::{Obj, Owned};
     use crate::interp::thread_state::{ThreadState, TraceFunction};
 
