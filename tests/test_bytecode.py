@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import find, given, settings
@@ -557,6 +558,37 @@ def test_threads_that_nobody_traces_can_follow_a_schedule():
         thread.join()
     assert order == [1, 0, 0, 1, 0]
     assert not scheduler.had_error
+
+
+def test_a_thread_has_the_turn_until_it_asks_for_the_next_one():
+    scheduler = OpcodeScheduler([1, 0] * 5, 2)
+    order = []
+
+    def worker(me):
+        while scheduler.wait_for_turn(me):
+            time.sleep(0.002)  # long enough for the other one to come
+            order.append(me)
+        scheduler.mark_done(me)
+
+    threads = [threading.Thread(target=worker, args=(me,)) for me in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert order == [1, 0] * 5
+
+
+def test_a_turn_that_does_not_end_is_given_up():
+    scheduler = OpcodeScheduler([0, 1], 2, deadlock_timeout=0.05)
+    assert scheduler.wait_for_turn(0) is True
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(scheduler.wait_for_turn, 1).result() is False
+    assert "worker 0 kept its turn for 0.05 s" in str(scheduler.error)
+
+
+def test_one_thread_can_play_several_workers():
+    scheduler = OpcodeScheduler([0, 1, 0], 2)
+    assert [scheduler.wait_for_turn(me) for me in (0, 1, 0, 1)] == [True, True, True, False]
 
 
 def test_entries_of_a_thread_that_is_done_are_left_out():

@@ -250,6 +250,8 @@ class OpcodeScheduler:
         self.error: BaseException | None = None
         """What was reported first; None if nothing was."""
         self._taken = 0
+        # The worker that runs on its entry, and its thread; empty between turns.
+        self._running: tuple[int | threading.Thread, ...] = ()
         self._ended: set[int] = set()
         self._changed = threading.Condition()
         self._runs_natively = False
@@ -262,7 +264,9 @@ class OpcodeScheduler:
     def wait_for_turn(self, thread_id: int) -> bool:
         """Take this worker's next entry, when it is its turn.
 
-        In a run of `BytecodeShuffler` this is one entry without an instruction.
+        The turn lasts until the worker asks for its next entry or is done: nobody else is
+        given an entry meanwhile. In a run of `BytecodeShuffler` this is one entry without an
+        instruction.
 
         Returns:
             False when there is no entry left, or after an error: run on freely.
@@ -274,25 +278,21 @@ class OpcodeScheduler:
         if self._runs_natively:
             return _native.turn()
         with self._changed:
+            self._end_turn(thread_id)
             while self.error is None and self._next() is not None:
-                if self._next() == thread_id:
+                if not self._running and self._next() == thread_id:
                     self._taken += 1
-                    self._changed.notify_all()
+                    self._running = thread_id, threading.current_thread()
                     return True
                 if not self._changed.wait(self.deadlock_timeout):
-                    self._report(
-                        TimeoutError(
-                            f"Deadlock: worker {self._next()} did not come for entry "
-                            f"{self._taken} of the schedule within {self.deadlock_timeout} s"
-                        )
-                    )
+                    self._report(TimeoutError(self._stuck()))
         return False
 
     def mark_done(self, thread_id: int) -> None:
         """Say that a worker has ended: what is left of its entries is left out."""
         with self._changed:
             self._ended.add(thread_id)
-            self._changed.notify_all()
+            self._end_turn(thread_id)
 
     def report_error(self, error: BaseException) -> None:
         """Give the schedule up; the first error counts."""
@@ -304,8 +304,21 @@ class OpcodeScheduler:
             self.error = error
         self._changed.notify_all()
 
+    def _end_turn(self, thread_id: int) -> None:
+        # One thread that plays several workers is in one place only.
+        if thread_id in self._running or threading.current_thread() in self._running:
+            self._running = ()
+        self._changed.notify_all()
+
+    def _stuck(self) -> str:
+        limit = f"{self.deadlock_timeout} s"
+        if self._running:
+            return f"Deadlock: worker {self._running[0]} kept its turn for {limit}"
+        what = f"did not come for entry {self._taken} of the schedule"
+        return f"Deadlock: worker {self._next()} {what} within {limit}"
+
     def _next(self) -> int | None:
-        """Whose turn it is."""
+        """Whose entry is next."""
         while self._taken < len(self.schedule) and self.schedule[self._taken] in self._ended:
             self._taken += 1
         return self.schedule[self._taken] if self._taken < len(self.schedule) else None
