@@ -3,6 +3,7 @@
 //! addresses do not last, and are no part of it.
 
 use super::execution::{Execution, Site, Slot, Status};
+use super::locations::Place;
 use super::{resources, threads};
 use crate::interp::attributes::namespace_name;
 use crate::interp::code::{self, Code};
@@ -52,42 +53,34 @@ impl Label {
         // A timed wait ends by itself, when nobody can run.
         let jumps = |access: &Access| access.kind == Kind::Advance && access.loc == 0;
         let waits = accesses.iter().any(jumps);
-        let or_wait = |kind: &'static str| if waits { WAIT } else { kind }.to_owned();
         let deed = |access: &Access| {
-            let name = match access.kind {
-                Kind::Start | Kind::Join => format!("worker {}", access.loc),
-                kind => {
-                    if let Some(worker) = ending(execution, access) {
-                        return Deed {
-                            kind: or_wait(kind_name(kind, site.what)),
-                            name: end_of(worker),
-                            loc: access.loc,
-                            end_of: (kind == Kind::Read).then_some(worker),
-                        };
-                    }
-                    let (owner, field) = parts(execution, access, site);
-                    if owner == "IO" {
-                        let name = resources::lasting_name(&field).to_owned();
-                        return Deed {
-                            kind: or_wait(kind_name(kind, site.what)),
-                            name,
-                            loc: access.loc,
-                            end_of: None,
-                        };
-                    }
-                    let dot = if field.is_empty() || field.starts_with('[') { "" } else { "." };
-                    without_addresses(&format!("{owner}{dot}{field}"))
-                }
+            let ending = ending(execution, access);
+            let (owner, field) =
+                ending.map_or_else(|| parts(execution, access, site), parts_of_ending);
+            let of_io = owner == "IO";
+            let name = if is_of_worker(access) {
+                format!("worker {}", access.loc)
+            } else if of_io {
+                resources::lasting_name(&field).to_owned()
+            } else {
+                let dot = if field.is_empty() || field.starts_with('[') { "" } else { "." };
+                without_addresses(&format!("{owner}{dot}{field}"))
             };
             let kind = match access.kind {
+                _ if waits => WAIT,
+                kind if of_io => kind_name(kind, site.what),
                 // What an attempt or a conditional write comes to depends on the moment.
                 Kind::TryAcquire => "acquire",
                 Kind::Miss if execution.resources.contains_key(&access.loc) => "acquire",
                 Kind::Hit | Kind::Miss | Kind::None | Kind::Advance => "update",
                 kind => kind_name(kind.strongest(), site.what),
             };
-            let end_of = (access.kind == Kind::Join).then_some(access.loc as Worker);
-            Deed { kind: or_wait(kind), name, loc: access.loc, end_of }
+            let end_of = match access.kind {
+                Kind::Join => Some(access.loc as Worker),
+                Kind::Read => ending,
+                _ => None,
+            };
+            Deed { kind: kind.to_owned(), name, loc: access.loc, end_of }
         };
         let deeds = accesses.iter().filter(|access| !jumps(access)).map(deed);
         Label { function: function(site), accesses: deeds.collect() }
@@ -137,20 +130,26 @@ pub fn kind_name(kind: Kind, what: &str) -> &'static str {
 
 /// The thread whose end an access concerns.
 fn ending(execution: &Execution, access: &Access) -> Option<Worker> {
-    if matches!(access.kind, Kind::Start | Kind::Join) {
-        return None;
-    }
-    let place = execution.locations.place(access.loc)?;
+    let place = location(execution, access)?;
     threads::by_handle(place.object.borrow())
 }
 
-fn end_of(worker: Worker) -> String {
-    format!("end of worker {worker}")
+fn parts_of_ending(worker: Worker) -> (String, String) {
+    ("IO".into(), format!("end of worker {worker}"))
+}
+
+/// Does it concern a worker and no location?
+fn is_of_worker(access: &Access) -> bool {
+    matches!(access.kind, Kind::Start | Kind::Join)
+}
+
+fn location<'a>(execution: &'a Execution, access: &Access) -> Option<&'a Place> {
+    if is_of_worker(access) { None } else { execution.locations.place(access.loc) }
 }
 
 /// The type and the part of it that an access concerns.
-pub fn parts(execution: &Execution, access: &Access, site: Site) -> (String, String) {
-    let Some(place) = execution.locations.place(access.loc) else { return Default::default() };
+fn parts(execution: &Execution, access: &Access, site: Site) -> (String, String) {
+    let Some(place) = location(execution, access) else { return Default::default() };
     let global = site.what.ends_with("_GLOBAL") || site.what.ends_with("_NAME");
     if let Some(text) = resources::text(place) {
         return ("IO".into(), text);
@@ -169,10 +168,10 @@ pub fn parts(execution: &Execution, access: &Access, site: Site) -> (String, Str
 /// is no object by a text.
 pub fn told_parts(execution: &Execution, access: &Access, site: Site) -> (String, String) {
     if let Some(worker) = ending(execution, access) {
-        return ("IO".into(), end_of(worker));
+        return parts_of_ending(worker);
     }
     let (owner, field) = parts(execution, access, site);
-    let Some(place) = execution.locations.place(access.loc) else { return (owner, field) };
+    let Some(place) = location(execution, access) else { return (owner, field) };
     let is_attribute = site.what.ends_with("_ATTR") || site.what == "LOAD_METHOD";
     let name = is_attribute.then(|| namespace_name(place.object.borrow())).flatten();
     match (name, place.label.as_ref().and_then(|label| label.borrow().as_str())) {
