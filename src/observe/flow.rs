@@ -281,6 +281,20 @@ const MOVES: &[(&str, Move)] = &[
     ("UNPACK_SEQUENCE", Move::Unpack),
 ];
 
+/// They are sorted, as the search for one takes for granted: checked when this is compiled.
+const _: () = {
+    let mut i = 1;
+    while i < MOVES.len() {
+        let (before, name) = (MOVES[i - 1].0.as_bytes(), MOVES[i].0.as_bytes());
+        let mut same = 0;
+        while same < before.len() && same < name.len() && before[same] == name[same] {
+            same += 1;
+        }
+        assert!(same < name.len() && (same == before.len() || before[same] < name[same]));
+        i += 1;
+    }
+};
+
 impl Move {
     /// Of the opcode of this name.
     pub fn named(name: &str) -> Move {
@@ -855,14 +869,4 @@ fn method_of(shape: Shape, name: &str) -> Option<Method> {
     };
     let kinds = [(inside, Method::Inside), (arguments, Method::Arguments), (views, Method::View)];
     kinds.into_iter().find(|(names, _)| names.contains(&name)).map(|(_, method)| method)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn opcodes_are_sorted_by_name() {
-        assert!(MOVES.is_sorted_by_key(|(name, _)| name));
-    }
 }

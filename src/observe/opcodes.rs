@@ -320,17 +320,30 @@ impl Op {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_opcode_is_named_once() {
-        let mut names: Vec<_> = OBSERVED.iter().map(|(name, _)| *name).collect();
-        names.extend(IRRELEVANT);
-        let count = names.len();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), count);
+/// Every opcode is named once: checked when this is compiled.
+const _: () = {
+    let mut i = 0;
+    while i < OBSERVED.len() + IRRELEVANT.len() {
+        let mut j = 0;
+        while j < i {
+            assert!(!is_same(name(i), name(j)), "an opcode is named twice");
+            j += 1;
+        }
+        i += 1;
     }
+};
+
+const fn name(index: usize) -> &'static [u8] {
+    match index < OBSERVED.len() {
+        true => OBSERVED[index].0.as_bytes(),
+        false => IRRELEVANT[index - OBSERVED.len()].as_bytes(),
+    }
+}
+
+const fn is_same(a: &[u8], b: &[u8]) -> bool {
+    let mut i = 0;
+    while i < a.len() && i < b.len() && a[i] == b[i] {
+        i += 1;
+    }
+    i == a.len() && i == b.len()
 }
