@@ -4,17 +4,17 @@
 //! measured apart (`simulation`).
 #![allow(missing_docs)]
 
-#[path = "../tests/engine_sim/mod.rs"]
-mod engine_sim;
+#[path = "../tests/engine/sim/mod.rs"]
+mod sim;
 
 use std::hint::black_box;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use engine_sim::programs::{counter, lastzero};
-use engine_sim::{Program, Runner};
 use frontrun_native::dpor::{Dpor, Order};
 use frontrun_native::strategy::{Plan, Strategy};
 use frontrun_native::trace::{Access, Kind, Trace, Worker};
+use sim::programs::{counter, lastzero};
+use sim::{Program, Runner};
 
 fn access(loc: u32, kind: Kind) -> Access {
     Access { loc, kind }

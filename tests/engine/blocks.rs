@@ -1,13 +1,11 @@
 //! The engine against brute force where events are blocks: what they access is not
 //! known before they run, and may depend on what they read.
 
-mod engine_sim;
-
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use engine_sim::random::{any_order, cases};
-use engine_sim::{At, Op, Program, Runner, Val, at, brute_with, explore_with};
+use crate::sim::random::{any_order, cases};
+use crate::sim::{At, Op, Program, Runner, Val, at, brute_with, explore_with};
 use frontrun_native::dpor::{Dpor, Order};
 use proptest::prelude::*;
 
@@ -61,7 +59,7 @@ fn explored(
     seed: u64,
     order: Order,
     limit: usize,
-) -> (usize, BTreeSet<engine_sim::Canon>, Dpor) {
+) -> (usize, BTreeSet<crate::sim::Canon>, Dpor) {
     let mut dpor = Dpor::new().in_order(order);
     let runner = Runner { blocks: true, ..Runner::new(program, seed) };
     let all = explore_with(runner, &mut dpor, limit);

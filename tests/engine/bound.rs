@@ -1,13 +1,11 @@
 //! Preemption bounds: every trace within the bound is explored, and fewer
 //! executions than without.
 //!
-//! `ENGINE_CASES=100000 cargo test --release --test engine_bound` is the long run.
+//! `ENGINE_CASES=100000 cargo test --release --test engine bound` is the long run.
 
-mod engine_sim;
-
-use engine_sim::programs::*;
-use engine_sim::random::{any_order, any_program, cases};
-use engine_sim::{Program, Runner, brute, explore, explore_with, preemptions};
+use crate::sim::programs::*;
+use crate::sim::random::{any_order, any_program, cases};
+use crate::sim::{Program, Runner, brute, explore, explore_with, preemptions};
 use frontrun_native::dpor::Dpor;
 use frontrun_native::strategy::Strategy as _;
 use frontrun_native::trace::Trace;
@@ -69,7 +67,7 @@ fn bounds_cut() {
     assert_eq!(cut(&counter(3, 3), &[0, 1, 2]), [1655, 10032, 44703]);
 }
 
-/// `cargo test --release --test engine_bound large -- --ignored --nocapture`
+/// `cargo test --release --test engine bound large -- --ignored --nocapture`
 #[test]
 #[ignore = "takes minutes"]
 fn large_ones_are_cut() {

@@ -1,10 +1,8 @@
 //! The engine explores as many executions as there are traces: published
 //! numbers, and those of `mazur.py`.
 
-mod engine_sim;
-
-use engine_sim::programs::*;
-use engine_sim::{Program, brute, explore};
+use crate::sim::programs::*;
+use crate::sim::{Program, brute, explore};
 use frontrun_native::dpor::Dpor;
 use std::collections::BTreeSet;
 

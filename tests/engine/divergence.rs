@@ -1,9 +1,7 @@
 //! Programs that are not deterministic are found out.
 
-mod engine_sim;
-
-use engine_sim::programs::counter;
-use engine_sim::{Op, Program, Runner, at};
+use crate::sim::programs::counter;
+use crate::sim::{Op, Program, Runner, at};
 use frontrun_native::dpor::{Dpor, Order};
 use frontrun_native::strategy::Strategy;
 use frontrun_native::trace::Trace;

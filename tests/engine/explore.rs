@@ -1,11 +1,9 @@
 //! The loop: limits, failures, estimates.
 
-mod engine_sim;
-
 use std::collections::BTreeSet;
 
-use engine_sim::programs::{counter, lock_order};
-use engine_sim::{Program, Runner as Simulation};
+use crate::sim::programs::{counter, lock_order};
+use crate::sim::{Program, Runner as Simulation};
 use frontrun_native::dpor::Dpor;
 use frontrun_native::explore::{End, Limits, Progress, Runner, Verdict, explore};
 use frontrun_native::strategy::{Plan, Strategy};

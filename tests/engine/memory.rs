@@ -1,11 +1,9 @@
 //! A million executions within a gibibyte.
 //!
-//! `cargo test --release --test engine_memory -- --ignored --nocapture`
+//! `cargo test --release --test engine memory -- --ignored --nocapture`
 
-mod engine_sim;
-
-use engine_sim::programs::counter;
-use engine_sim::{Program, Runner};
+use crate::sim::programs::counter;
+use crate::sim::{Program, Runner};
 use frontrun_native::dpor::{Dpor, Order};
 use frontrun_native::strategy::Strategy;
 use frontrun_native::trace::Trace;

@@ -1,14 +1,12 @@
 //! A failing schedule is shown with as few preemptions and switches as can be.
 
-mod engine_sim;
-
 use std::time::Duration;
 
-use engine_sim::Op::*;
-use engine_sim::Val::{Add, C};
-use engine_sim::programs::{counter, lock_order};
-use engine_sim::random::{any_program, cases};
-use engine_sim::{Outcome, Program, Runner as Simulation, at, brute, preemptions};
+use crate::sim::Op::*;
+use crate::sim::Val::{Add, C};
+use crate::sim::programs::{counter, lock_order};
+use crate::sim::random::{any_program, cases};
+use crate::sim::{Outcome, Program, Runner as Simulation, at, brute, preemptions};
 use frontrun_native::explore::{Budget, Limits, Minimised, Runner, Verdict, explore, minimise};
 use frontrun_native::strategy::{Plan, Segment, Strategy, Walk};
 use frontrun_native::trace::Trace;

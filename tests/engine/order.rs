@@ -1,13 +1,11 @@
 //! The order in which executions come: the same ones in every order, and a bug that
 //! needs few preemptions early, however far from the end it is.
 
-mod engine_sim;
-
 use std::collections::BTreeSet;
 
-use engine_sim::Op::{Read, Write};
-use engine_sim::programs::{counter, lastzero, philosophers};
-use engine_sim::{Canon, Outcome, Program, Val, at, explore, preemptions};
+use crate::sim::Op::{Read, Write};
+use crate::sim::programs::{counter, lastzero, philosophers};
+use crate::sim::{Canon, Outcome, Program, Val, at, explore, preemptions};
 use frontrun_native::dpor::{Dpor, Order};
 
 const ORDERS: [Order; 3] = [Order::DepthFirst, Order::FewPreemptions, Order::Diverse];

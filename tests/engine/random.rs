@@ -1,12 +1,10 @@
 //! The engine against brute force on random programs.
 //!
-//! `ENGINE_CASES=100000 cargo test --release --test engine_random` is the long
+//! `ENGINE_CASES=100000 cargo test --release --test engine random` is the long
 //! run; without the variable a thousand programs are tried.
 
-mod engine_sim;
-
-use engine_sim::random::{any_order, any_program, cases};
-use engine_sim::{Op, Runner, Told, brute, explore_with};
+use crate::sim::random::{any_order, any_program, cases};
+use crate::sim::{Op, Runner, Told, brute, explore_with};
 use frontrun_native::dpor::Dpor;
 use proptest::prelude::*;
 use std::collections::BTreeMap;

@@ -1,11 +1,9 @@
 //! Sampling strategies have the distributions that their papers give them.
 
-mod engine_sim;
-
-use engine_sim::Op::*;
-use engine_sim::Val::C;
-use engine_sim::programs::lock_order;
-use engine_sim::{Program, Runner, at};
+use crate::sim::Op::*;
+use crate::sim::Val::C;
+use crate::sim::programs::lock_order;
+use crate::sim::{Program, Runner, at};
 use frontrun_native::explore::schedule;
 use frontrun_native::strategy::{Pct, Plan, Portfolio, Pos, Random, Replay, Strategy, Surw, Walk};
 use frontrun_native::trace::{Trace, Worker};

@@ -1,11 +1,9 @@
 //! Which executions can happen where threads switch only at certain points.
 
-mod engine_sim;
-
 use std::collections::{BTreeSet, HashMap};
 
-use engine_sim::random::{any_program, cases};
-use engine_sim::{Canon, Op, Program, Runner, State, brute};
+use crate::sim::random::{any_program, cases};
+use crate::sim::{Canon, Op, Program, Runner, State, brute};
 use frontrun_native::dpor::Dpor;
 use frontrun_native::explore::has_uninterrupted_order;
 use frontrun_native::strategy::Strategy as _;
