@@ -303,6 +303,7 @@ def _steps(failure: Failure) -> list[Step]:
     shared = {name for where, name in changed.items() if len(touched[where]) > 1}
     steps = []
     ends = _Ends()
+    paths: dict[str, str] = {}
     for event, (function, accesses) in told:
         worker, code, offset, *_ = event
         matter = [
@@ -315,8 +316,9 @@ def _steps(failure: Failure) -> list[Step]:
             matter, function = [["block", ""]], ""
         if matter:
             filename, line = place_of(code, offset)
+            path = paths.get(filename) or paths.setdefault(filename, short_path(filename))
             (kind, location), *also = matter
-            steps.append(Step(worker, short_path(filename), function, line, kind, location, also))
+            steps.append(Step(worker, path, function, line, kind, location, also))
     return steps
 
 
