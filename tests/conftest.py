@@ -1,6 +1,8 @@
 """Fixtures that several test files share."""
 
 import functools
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,12 +13,18 @@ import pytest
 
 @functools.cache
 def installed(requirements: tuple[str, ...], home: Path) -> Path:
-    """Installs released packages into a directory of their own, once a session."""
+    """Installs released packages into a directory of their own, unless they are there."""
     target = home / "-".join(requirements)
-    # Wheels only and without dependencies: exactly what is named, and no build of it.
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    options = ["--no-deps", "--only-binary=:all:", "--retries=5", f"--target={target}"]
-    subprocess.run([*pip, *options, *requirements], check=True, timeout=300)
+    if not target.exists():
+        new = target.with_name(f"{target.name}.{os.getpid()}")
+        # Wheels only and without dependencies: exactly what is named, and no build of it.
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        options = ["--no-deps", "--only-binary=:all:", "--retries=5", f"--target={new}"]
+        subprocess.run([*pip, *options, *requirements], check=True, timeout=300)
+        try:
+            new.rename(target)
+        except OSError:  # the suite of another version was faster
+            shutil.rmtree(new)
     return target
 
 
@@ -26,13 +34,16 @@ def package(
 ) -> Iterator[Callable[..., None]]:
     """Makes released packages importable for one test: `package("pyee==8.0.1")`.
 
-    They lie outside site-packages, so their code is traced like the user's own.
+    They lie outside site-packages, so their code is traced like the user's own. The directory
+    ``FRONTRUN_PACKAGES``, if there is one, is shared by the suites of all versions; what is
+    built for one version (`pure=False`) is not.
     """
-    home = tmp_path_factory.getbasetemp() / "packages"
+    own = tmp_path_factory.getbasetemp() / "packages"
+    shared = Path(os.environ.get("FRONTRUN_PACKAGES", own))
     roots: list[str] = []
 
-    def make_importable(*requirements: str) -> None:
-        root = str(installed(requirements, home))
+    def make_importable(*requirements: str, pure: bool = True) -> None:
+        root = str(installed(requirements, shared if pure else own))
         monkeypatch.syspath_prepend(root)
         roots.append(root)
 

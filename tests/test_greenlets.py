@@ -47,7 +47,7 @@ PROGRAM = """
 
 def run(package, ending, **environment):
     """What a program of its own prints: greenlet is never imported into this process."""
-    package(GREENLET)
+    package(GREENLET, pure=False)
     environment = {**os.environ, "PYTHONPATH": sys.path[0], **environment}
     source = textwrap.dedent(PROGRAM) + textwrap.dedent(ending)
     command = [sys.executable, "-X", "faulthandler", "-c", source]

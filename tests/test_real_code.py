@@ -133,6 +133,6 @@ def test_urllib3_1_26_15_seems_right_to_a_plain_walk_over_instructions(package):
 
 def test_urllib3_1_26_16_closes_no_pool_in_use(package):
     package("urllib3==1.26.16")
-    result = fetch_from_two_hosts(strategy="pct", depth=2, seed=0, max_attempts=300)
+    result = fetch_from_two_hosts(strategy="pct", depth=2, seed=0, max_attempts=100)
     assert result.property_holds, result.explanation
-    assert result.num_explored == 300
+    assert result.num_explored == 100
