@@ -542,12 +542,13 @@ def test_a_recorder_that_is_switched_off_stays_empty():
     assert recorder.events == []
 
 
-def test_threads_that_nobody_traces_can_follow_a_schedule():
-    scheduler = OpcodeScheduler([1, 0, 0, 1, 0], 2)
+def follow(scheduler, pause=0.0):
+    """The workers of two threads that nobody traces, in the order of their turns."""
     order = []
 
     def worker(me):
         while scheduler.wait_for_turn(me):
+            time.sleep(pause)
             order.append(me)
         scheduler.mark_done(me)
 
@@ -556,26 +557,18 @@ def test_threads_that_nobody_traces_can_follow_a_schedule():
         thread.start()
     for thread in threads:
         thread.join()
-    assert order == [1, 0, 0, 1, 0]
+    return order
+
+
+def test_threads_that_nobody_traces_can_follow_a_schedule():
+    scheduler = OpcodeScheduler([1, 0, 0, 1, 0], 2)
+    assert follow(scheduler) == [1, 0, 0, 1, 0]
     assert not scheduler.had_error
 
 
 def test_a_thread_has_the_turn_until_it_asks_for_the_next_one():
-    scheduler = OpcodeScheduler([1, 0] * 5, 2)
-    order = []
-
-    def worker(me):
-        while scheduler.wait_for_turn(me):
-            time.sleep(0.002)  # long enough for the other one to come
-            order.append(me)
-        scheduler.mark_done(me)
-
-    threads = [threading.Thread(target=worker, args=(me,)) for me in (0, 1)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert order == [1, 0] * 5
+    # Long enough for the other one to come.
+    assert follow(OpcodeScheduler([1, 0] * 5, 2), pause=0.002) == [1, 0] * 5
 
 
 def test_a_turn_that_does_not_end_is_given_up():
