@@ -1,10 +1,12 @@
 """Fixtures that several test files share."""
 
+import compileall
 import functools
 import os
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -44,6 +46,9 @@ def package(
 
     def make_importable(*requirements: str, pure: bool = True) -> None:
         root = str(installed(requirements, shared if pure else own))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a version that is newer than the package
+            compileall.compile_dir(root, quiet=2)
         monkeypatch.syspath_prepend(root)
         roots.append(root)
 

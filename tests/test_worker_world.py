@@ -317,6 +317,38 @@ def test_a_forked_child_explores_too():
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 4
 
 
+def test_the_end_of_the_program_unwinds_what_a_daemon_thread_explores():
+    program = """
+        import atexit, os, threading
+        import frontrun
+
+        atexit.register(os.write, 1, b"ending\\n")
+        reader, writer = os.pipe()
+
+        class State:
+            value = 0
+
+        def worker(state):
+            os.write(writer, b"x")
+            try:
+                while True:
+                    state.value += 1
+            finally:
+                os.write(1, b"unwound\\n")
+
+        def explore():
+            forever = dict(timeout_per_run=1000, deadlock_timeout=1000, max_branches=10**12)
+            frontrun.explore(State, worker, lambda s: True, count=2, detect_io=False, **forever)
+
+        threading.Thread(target=explore, daemon=True).start()
+        os.read(reader, 2)
+    """
+    run = [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(program)]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "unwound" in done.stdout.splitlines()
+
+
 @pytest.mark.parametrize(
     "ending",
     [

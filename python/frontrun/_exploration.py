@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import inspect
 import os
 import site
@@ -25,6 +26,9 @@ from frontrun.common import (
 
 if TYPE_CHECKING:
     from frontrun._replay import Recording, Replaying
+
+# A thread must not be in the midst of one when the interpreter takes itself to pieces.
+atexit.register(_native.end_explorations)
 
 State = TypeVar("State")
 Worker = Callable[[State], object]

@@ -86,10 +86,26 @@ pub fn set(dict: Obj<'_>, key: Obj<'_>, value: Obj<'_>) -> Result<()> {
     if failed { Err(Raised) } else { Ok(()) }
 }
 
+/// A table of so few names is gone through faster than it is searched.
+const FEW: usize = 8;
+
 /// # Safety
 /// The keys of a live dict or type, that nobody changes meanwhile.
 #[inline]
 unsafe fn find(keys: *mut PyDictKeysObject, key: Obj<'_>) -> Place {
+    // SAFETY: as the caller promises; dk_nentries entries are initialised, and a key that
+    // was deleted is null.
+    unsafe {
+        let count = (*keys).dk_nentries as usize;
+        if count <= FEW && (*keys).dk_kind != GENERAL {
+            let entries = entries::<StrEntry>(keys);
+            for index in 0..count {
+                if ptr::eq((*entries.add(index)).key, key.as_ptr()) {
+                    return Place::At(index);
+                }
+            }
+        }
+    }
     match hash(key) {
         // SAFETY: as the caller promises.
         Hash::Known(hash) => unsafe { probe(keys, key, hash) },

@@ -6,8 +6,30 @@
 //! is [redirected](super::relocations) in the object that holds the interpreter, and
 //! puts a carrier to sleep instead, as 3.14+ does.
 
+//!
+//! Nor may a carrier be put to sleep just anywhere: without a GIL it may stop the world,
+//! and hold the mutex for that, which the thread that ends the interpreter then waits for.
+//! (`stop_the_world` in `Python/pystate.c` waits while it holds `stw->mutex`.) So what
+//! daemon threads explore is ended before.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 #[cfg(not(Py_3_14))]
 pub use patched::hang_at_exit;
+
+/// The identity of the thread that ends the interpreter; 0 as long as none does.
+static ENDED_BY: AtomicUsize = AtomicUsize::new(0);
+
+/// The thread of this identity is about to end the interpreter.
+pub fn announce(identity: usize) {
+    ENDED_BY.store(identity, Ordering::SeqCst);
+}
+
+/// Is another thread than that of this identity about to end the interpreter?
+pub fn is_announced_to(identity: usize) -> bool {
+    let ended_by = ENDED_BY.load(Ordering::SeqCst);
+    ended_by != 0 && ended_by != identity
+}
 
 /// 3.14+ puts such threads to sleep itself.
 #[cfg(Py_3_14)]

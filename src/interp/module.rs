@@ -3,17 +3,19 @@
 use std::ffi::{CStr, c_int, c_void};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pyo3_ffi as ffi;
 
 use super::capsule;
 use super::code::{self, dict_items, list_items};
 use super::error::{self, Raised, Result};
+use super::exit;
 use super::instead::Instead;
 use super::object::{Obj, Owned};
 use super::probe;
 use super::seat::Carrier;
+use super::thread_state::ThreadState;
 use super::value::Value;
 use crate::dpor::Order;
 use crate::observe::calls;
@@ -81,6 +83,9 @@ fn explore(arguments: &[Obj<'_>]) -> Result<Value> {
     if error::is_finalizing() {
         return Err(error::runtime_error("the interpreter is ending: too late for an exploration"));
     }
+    if exit::is_announced_to(ThreadState::current().identity()) {
+        return Err(error::system_exit());
+    }
     if session::running().is_some() || !BUSY.begin() {
         return Err(busy());
     }
@@ -91,6 +96,21 @@ fn explore(arguments: &[Obj<'_>]) -> Result<Value> {
     });
     BUSY.end();
     result
+}
+
+/// `end_explorations()`: the calling thread is about to end the interpreter. Waits until what
+/// another thread explores has been ended, but not for a worker that cannot be.
+fn end_explorations(_arguments: &[Obj<'_>]) -> Result<Value> {
+    const MOST: Duration = Duration::from_secs(3);
+    let own = ThreadState::current();
+    exit::announce(own.identity());
+    ThreadState::detach();
+    let start = Instant::now();
+    while BUSY.is_set() && !recorder::is_active() && start.elapsed() < MOST {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    own.attach();
+    Ok(Value::None)
 }
 
 /// What is another while an exploration runs.
@@ -791,6 +811,7 @@ macro_rules! functions {
 }
 
 functions! {
+    end_explorations: "end_explorations(): ends what other threads explore, before all ends.",
     explore: "explore(setup, workers, invariant, options) -> dict: explores executions.",
     random_schedule: "random_schedule(seed, execution, workers, length) -> list: entries.",
     turn: "turn() -> bool: takes an entry of the schedule; is there any left?",

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use super::execution::Cut;
 use super::session::Signals;
 use crate::interp::error::{self, Result};
-use crate::interp::exit::hang_at_exit;
+use crate::interp::exit::{self, hang_at_exit};
 use crate::interp::gil::{self, Standstill};
 use crate::interp::instead::Instead;
 use crate::interp::lent::Lent;
@@ -244,12 +244,13 @@ impl<'a> Watcher<'a> {
     }
 
     /// Runs the handlers of signals that came in meanwhile, on the thread that
-    /// Python expects them on, until one raises.
+    /// Python expects them on, until one raises. So does the end of the interpreter.
     fn run_handlers(&mut self) {
         if self.raised.is_none() {
-            self.raised = self.lent.with_python(|| match error::check_signals() {
-                Ok(()) => None,
-                Err(error::Raised) => error::take(),
+            let ends = exit::is_announced_to(self.lent.identity());
+            self.raised = self.lent.with_python(|| {
+                let done = if ends { Err(error::system_exit()) } else { error::check_signals() };
+                done.err().and_then(|error::Raised| error::take())
             });
         }
     }
