@@ -289,6 +289,8 @@ class ThreadCoordinator:
         until = time.monotonic() + seconds
         rest: list[Worker] = []
         with self._changed:
+            for worker in self._workers.values():
+                worker.cpu = -1  # it was woken just now, whether it has noticed or not
             while time.monotonic() < until:
                 rest = [each for each in self._workers.values() if not each.ended]
                 if all(each.waits(time.monotonic()) for each in rest):
