@@ -186,7 +186,7 @@ def test_a_task_that_awaits_is_cancelled_after_a_timeout():
             raise
 
     with pytest.raises(TimeoutError, match="Workers did not end in time"):
-        async_frontrun(steps("a wait"), {"a": wait}, timeout=0.3)
+        async_frontrun(steps("a wait"), {"a": wait}, timeout=1.0)
     assert log == ["cancelled"]
 
 
@@ -213,7 +213,7 @@ def test_a_task_that_never_reaches_its_marker_is_given_up_after_deadlock_timeout
         pass  # frontrun: late
 
     with pytest.raises(TimeoutError, match=r"Schedule incomplete.*Step\('a', 'late'\)") as raised:
-        async_frontrun(steps("a late"), {"a": wait}, deadlock_timeout=0.2)
+        async_frontrun(steps("a late"), {"a": wait}, deadlock_timeout=1.0)
     first = wait.__code__.co_firstlineno
     assert f"test_async_trace_markers.py:{first + 1} in wait" in str(raised.value)
 

@@ -236,7 +236,7 @@ def test_a_worker_that_polls_loses_the_turn_after_half_of_the_deadlock_timeout()
     def work():
         flag.append(1)  # frontrun: set
 
-    frontrun(steps("a poll", "b set"), {"a": poll, "b": work}, deadlock_timeout=0.4)
+    frontrun(steps("a poll", "b set"), {"a": poll, "b": work}, deadlock_timeout=1.0)
 
 
 def test_threads_that_are_no_workers_are_not_gated():
@@ -368,7 +368,7 @@ def test_a_step_that_takes_too_long_is_given_up_after_deadlock_timeout():
 
 def test_a_timeout_limits_everything():
     with pytest.raises(TimeoutError, match=r"(?s)Workers did not end in time.*'a' runs"):
-        frontrun(steps("a nap"), {"a": nap}, timeout=0.1)
+        frontrun(steps("a nap"), {"a": nap}, timeout=0.5)
 
 
 def nap():
