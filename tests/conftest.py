@@ -27,6 +27,9 @@ def installed(requirements: tuple[str, ...], home: Path) -> Path:
             new.rename(target)
         except OSError:  # the suite of another version was faster
             shutil.rmtree(new)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a version that is newer than the package
+        compileall.compile_dir(target, quiet=2)
     return target
 
 
@@ -46,9 +49,6 @@ def package(
 
     def make_importable(*requirements: str, pure: bool = True) -> None:
         root = str(installed(requirements, shared if pure else own))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a version that is newer than the package
-            compileall.compile_dir(root, quiet=2)
         monkeypatch.syspath_prepend(root)
         roots.append(root)
 

@@ -346,7 +346,9 @@ def test_the_end_of_the_program_unwinds_what_a_daemon_thread_explores():
     run = [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(program)]
     done = subprocess.run(run, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "unwound" in done.stdout.splitlines()
+    *unwound, last = done.stdout.splitlines()
+    assert "unwound" in unwound
+    assert last == "ending"
 
 
 @pytest.mark.parametrize(

@@ -189,9 +189,9 @@ def races(failure: Failure) -> list[Race]:
     at the same lines are listed once.
     """
     labels = labels_of(failure, _shown_events(failure))
-    distinct = {
-        (location_of(a), _site(a), _site(b)): None for a, b in unordered(_trace_events(failure))
-    }
+    distinct = dict.fromkeys(
+        (location_of(a), _site(a), _site(b)) for a, b in unordered(_trace_events(failure))
+    )
     return list(dict.fromkeys(Race(labels[loc], Access(*a), Access(*b)) for loc, a, b in distinct))
 
 

@@ -19,6 +19,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
@@ -303,7 +304,7 @@ def _steps(failure: Failure) -> list[Step]:
     shared = {name for where, name in changed.items() if len(touched[where]) > 1}
     steps = []
     ends = _Ends()
-    paths: dict[str, str] = {}
+    short = cache(short_path)
     for event, (function, accesses) in told:
         worker, code, offset, *_ = event
         matter = [
@@ -316,9 +317,8 @@ def _steps(failure: Failure) -> list[Step]:
             matter, function = [["block", ""]], ""
         if matter:
             filename, line = place_of(code, offset)
-            path = paths.get(filename) or paths.setdefault(filename, short_path(filename))
             (kind, location), *also = matter
-            steps.append(Step(worker, path, function, line, kind, location, also))
+            steps.append(Step(worker, short(filename), function, line, kind, location, also))
     return steps
 
 

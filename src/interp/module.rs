@@ -102,9 +102,8 @@ fn explore(arguments: &[Obj<'_>]) -> Result<Value> {
 /// another thread explores has been ended, but not for a worker that cannot be.
 fn end_explorations(_arguments: &[Obj<'_>]) -> Result<Value> {
     const MOST: Duration = Duration::from_secs(3);
-    let own = ThreadState::current();
+    let own = ThreadState::detach();
     exit::announce(own.identity());
-    ThreadState::detach();
     let start = Instant::now();
     while BUSY.is_set() && !recorder::is_active() && start.elapsed() < MOST {
         std::thread::sleep(Duration::from_millis(1));

@@ -8,7 +8,7 @@
 //! must have read the place where it was published, so that no race can reverse
 //! what was done before.
 
-use super::opcodes::Op;
+use super::opcodes::{Op, common_prefix};
 use crate::interp::version;
 
 /// What is known about a value, whichever path led to it.
@@ -286,10 +286,7 @@ const _: () = {
     let mut i = 1;
     while i < MOVES.len() {
         let (before, name) = (MOVES[i - 1].0.as_bytes(), MOVES[i].0.as_bytes());
-        let mut same = 0;
-        while same < before.len() && same < name.len() && before[same] == name[same] {
-            same += 1;
-        }
+        let same = common_prefix(before, name);
         assert!(same < name.len() && (same == before.len() || before[same] < name[same]));
         i += 1;
     }

@@ -54,9 +54,7 @@ impl Label {
         let jumps = |access: &Access| access.kind == Kind::Advance && access.loc == 0;
         let waits = accesses.iter().any(jumps);
         let deed = |access: &Access| {
-            let ending = ending(execution, access);
-            let (owner, field) =
-                ending.map_or_else(|| parts(execution, access, site), parts_of_ending);
+            let (owner, field) = parts(execution, access, site);
             let of_io = owner == "IO";
             let name = if is_of_worker(access) {
                 format!("worker {}", access.loc)
@@ -77,7 +75,7 @@ impl Label {
             };
             let end_of = match access.kind {
                 Kind::Join => Some(access.loc as Worker),
-                Kind::Read => ending,
+                Kind::Read => ending(execution, access),
                 _ => None,
             };
             Deed { kind: kind.to_owned(), name, loc: access.loc, end_of }
@@ -134,10 +132,6 @@ fn ending(execution: &Execution, access: &Access) -> Option<Worker> {
     threads::by_handle(place.object.borrow())
 }
 
-fn parts_of_ending(worker: Worker) -> (String, String) {
-    ("IO".into(), format!("end of worker {worker}"))
-}
-
 /// Does it concern a worker and no location?
 fn is_of_worker(access: &Access) -> bool {
     matches!(access.kind, Kind::Start | Kind::Join)
@@ -150,6 +144,9 @@ fn location<'a>(execution: &'a Execution, access: &Access) -> Option<&'a Place> 
 /// The type and the part of it that an access concerns.
 fn parts(execution: &Execution, access: &Access, site: Site) -> (String, String) {
     let Some(place) = location(execution, access) else { return Default::default() };
+    if let Some(worker) = ending(execution, access) {
+        return ("IO".into(), format!("end of worker {worker}"));
+    }
     let global = site.what.ends_with("_GLOBAL") || site.what.ends_with("_NAME");
     if let Some(text) = resources::text(place) {
         return ("IO".into(), text);
@@ -167,9 +164,6 @@ fn parts(execution: &Execution, access: &Access, site: Site) -> (String, String)
 /// The same for people: attributes of a class and of a module go by its name, and what
 /// is no object by a text.
 pub fn told_parts(execution: &Execution, access: &Access, site: Site) -> (String, String) {
-    if let Some(worker) = ending(execution, access) {
-        return parts_of_ending(worker);
-    }
     let (owner, field) = parts(execution, access, site);
     let Some(place) = location(execution, access) else { return (owner, field) };
     let is_attribute = site.what.ends_with("_ATTR") || site.what == "LOAD_METHOD";
